@@ -1,0 +1,7 @@
+"""``python -m lckd``: what the Slicer module starts as its child process."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

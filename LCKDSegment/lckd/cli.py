@@ -1,0 +1,174 @@
+"""The command ``lckd``: parse, call, and say errors in one line. Training verbs come from an entry-point group.
+
+Exit status 0: done; 2: the input or the options are wrong; 130: cancelled.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from . import __version__
+from .anatomy import LABEL_CONVENTIONS, MODALITIES, STRUCTURES
+from .errors import Cancelled, InputError
+
+PLUGINS = "lckd.commands"
+"""Entry points of this group are called with the sub-parsers and add their own verbs (the Training package's)."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one ``lckd`` command; returns the exit status."""
+    signal.signal(signal.SIGTERM, _cancel)
+    try:
+        options = build_parser().parse_args(arguments)
+        return options.run(options) or 0
+    except InputError as error:
+        print(f"lckd: {error}", file=sys.stderr)
+        return 2
+    except (Cancelled, KeyboardInterrupt):
+        print("lckd: cancelled", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+class Parser(argparse.ArgumentParser):
+    """Options that are wrong end in the same one line as inputs that are."""
+
+    def error(self, message: str):
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="lckd", description="Glioma segmentation from whichever of T1, T1ce, T2, FLAIR there are. "
+                    "Research use only.")  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"lckd {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_segment(verbs)
+    _add_sequences(verbs)
+    _add_model(verbs)
+    for plugin in entry_points(group=PLUGINS):
+        plugin.load()(verbs)
+    return parser
+
+
+def _add_segment(verbs) -> None:
+    verb = verbs.add_parser("segment", help="segment the glioma of one study")
+    verb.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="volumes, or folders of volumes or DICOM")
+    verb.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=".seg.nrrd or .nii.gz")
+    for name in MODALITIES:
+        verb.add_argument(f"--{name.lower()}", type=Path, metavar="FILE", help=f"the {name} volume, whatever its name")
+    verb.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the bundled one)")
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    verb.add_argument("--report", type=Path, metavar="R.json", help="write the report")
+    verb.add_argument("--picture", type=Path, metavar="P.png", help="write three planes and the volumes as a picture")
+    verb.add_argument("--probabilities", type=Path, metavar="DIR", help="write each region's probability in percent")
+    verb.add_argument("--labels", default="brats", choices=LABEL_CONVENTIONS, help="voxel values (default: brats)")
+    verb.add_argument("--json-progress", action="store_true", help="one JSON object a line on stdout")
+    verb.set_defaults(run=_segment)
+
+
+def _segment(options) -> None:
+    from .segment import Request, segment
+
+    given = {name: path for name in MODALITIES if (path := getattr(options, name.lower()))}
+    if not options.inputs and not given:
+        raise InputError("nothing to segment; name files, folders, or --t1, --t1ce, --t2, --flair FILE")
+    request = Request(
+        options.inputs, options.output, given, options.model, options.device, options.report, options.picture,
+        options.probabilities, options.labels,
+    )  # fmt: skip
+    report = segment(request, _json_progress if options.json_progress else progress_bar())
+    if options.json_progress:
+        print(json.dumps({"stage": "report", "report": report}), flush=True)
+    else:
+        _print_report(report, options.output)
+
+
+def _print_report(report: dict, output: Path) -> None:
+    for name, entry in report["inputs"].items():
+        print(f"{name:6} {entry['volume']}")
+    for sentence in [*report["expectation"], *report["warnings"]]:
+        print(f"  {sentence}")
+    for name, volume in report["volumes_ml"].items():
+        print(f"{name:6} {volume:8.2f} mL  {STRUCTURES[name].title}")
+    print(f"{output}\n{report['notice']}")
+
+
+def _add_sequences(verbs) -> None:
+    verb = verbs.add_parser("sequences", help="say which sequence each volume is, how sure, and why")
+    verb.add_argument("inputs", nargs="+", type=Path, metavar="INPUT")
+    verb.add_argument("--json", action="store_true")
+    verb.set_defaults(run=_sequences)
+
+
+def _sequences(options) -> None:
+    from .studies import choose_study, judge
+    from .volumes import find_volumes
+
+    volumes = find_volumes(options.inputs)
+    try:
+        study = choose_study(volumes, {})
+        chosen = {name: str(volume.path) for name, volume in study.volumes.items()}
+        trouble = None
+    except InputError as error:
+        chosen, trouble = None, str(error)
+    judged = judge(volumes)
+    if options.json:
+        rows = [
+            {"name": v.name, "path": str(v.path), "modality": f.modality, "confidence": round(f.confidence, 3),
+             "evidence": f.evidence}
+            for v, f in judged
+        ]  # fmt: skip
+        print(json.dumps({"volumes": rows, "study": chosen, "problem": trouble}, indent=2, ensure_ascii=False))
+        return
+    for volume, finding in judged:
+        print(f"{finding.modality or '-':6} {finding.confidence:4.0%}  {volume.name}: {'; '.join(finding.evidence)}")
+    print(f"study: {', '.join(chosen)}" if chosen else f"no study: {trouble}")
+
+
+def _add_model(verbs) -> None:
+    verb = verbs.add_parser("model", help="show or verify a model folder")
+    verb.add_argument("action", choices=("show", "verify"))
+    verb.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="default: the bundled model")
+    verb.set_defaults(run=_model)
+
+
+def _model(options) -> None:
+    from .model_folder import load_model
+
+    model = load_model(options.folder)
+    if options.action == "verify":
+        model.network()
+        print(f"{model.title}: complete; weights match SHA-256 {model.card['weights_sha256']}")
+    else:
+        print(json.dumps(model.card, indent=2, ensure_ascii=False))
+
+
+def _json_progress(stage: str, done: int, of: int) -> None:
+    print(json.dumps({"stage": stage, "done": done, "of": of}), flush=True)
+
+
+def progress_bar():
+    """A progress callback that draws one line on a terminal, and nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return lambda stage, done, of: None
+    started = {}
+
+    def show(stage: str, done: int, of: int) -> None:
+        begin = started.setdefault(stage, time.monotonic())
+        filled = round(30 * done / of)
+        left = f"{(time.monotonic() - begin) / done * (of - done):.0f} s left" if done else ""
+        print(f"\r{stage:8} [{'#' * filled:30}] {done}/{of} {left:12}", end="", file=sys.stderr, flush=True)
+        if stage == "done":
+            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _cancel(number, frame):
+    raise Cancelled

@@ -1,0 +1,90 @@
+"""Run a network over a prepared study: MONAI's sliding window, in bfloat16 where the processor computes it."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import Tensor
+
+from .anatomy import REGIONS
+from .errors import InputError
+from .network import Network
+
+OVERLAP = 0.25
+SMALLEST_WINDOW = 64  # voxels; below this a window holds too little of the brain to be worth trying
+
+Progress = Callable[[int, int], None]
+"""Called with (windows done, windows in all)."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of ``--device``: ``auto`` takes CUDA, then Apple's MPS, then the CPU."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if name not in available:
+        raise InputError(f"--device {name}: unknown device; choose auto, cpu, cuda or mps")
+    if not available[name]:
+        raise InputError(f"--device {name}: this machine has none that torch can use; choose auto or cpu")
+    return torch.device(name)
+
+
+def precision(device: torch.device):
+    """The autocast context that is fast on this device: fp16 on CUDA, bf16 on CPUs that have it in hardware."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.float16)
+    if device.type == "cpu" and has_bfloat16():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; emulated it is slower than fp32."""
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
+
+
+@torch.inference_mode()
+def predict(
+    network: Network,
+    images: np.ndarray,
+    modalities: tuple[str, ...],
+    window: int,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Probabilities float32 (3, z, y, x) in the order of REGIONS, nested, of images (k, z, y, x) of these modalities.
+
+    Args:
+        window: edge of the sliding window in voxels; windows overlap by a quarter and are blended by a Gaussian.
+    """
+    images = torch.from_numpy(np.ascontiguousarray(images))[None]
+    total = count_windows(images.shape[2:], window)
+    done = 0
+
+    def infer(patch: Tensor) -> Tensor:
+        nonlocal done
+        with precision(device):
+            probabilities = torch.sigmoid(network(patch, modalities).float())
+        done += 1
+        if progress:
+            progress(done, total)
+        return probabilities
+
+    probabilities = sliding_window_inference(
+        images, (window,) * 3, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
+    )
+    return nested(probabilities[0].numpy())
+
+
+def nested(probabilities: np.ndarray) -> np.ndarray:
+    """ET in TC in WT: what is surely enhancing tumour is as surely tumour. (3, ...) in the order of REGIONS."""
+    return np.maximum.accumulate(probabilities, axis=REGIONS.index("ET"))
+
+
+def count_windows(size: tuple[int, ...], window: int) -> int:
+    """How many windows MONAI's sliding window takes over a volume of this size."""
+    step = int(window * (1 - OVERLAP))
+    return int(np.prod([1 if n <= window else -(-(n - window) // step) + 1 for n in size]))

@@ -1,0 +1,128 @@
+"""A model folder: ``model.json`` (what the model is), ``model.safetensors`` (its weights), ``README.md`` (its card).
+
+A folder that fails a check is refused with the reason. Weights are safetensors, checked by SHA-256 before they are
+read; a pickle is never loaded.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from .anatomy import MODALITIES, REGIONS, subset_name, subsets
+from .errors import InputError
+from .preprocessing import Preprocessing
+
+CARD, WEIGHTS, FORMAT = "model.json", "model.safetensors", 1
+DEFAULT_MODEL = "compact"
+
+# model.json's schema: dotted key -> type. All are required.
+SCHEMA = {
+    "format": int, "name": str, "version": str, "licence": str,
+    "architecture.widths": list, "architecture.depth": int, "parameters": int,
+    "modalities": list, "regions": list,
+    "preprocessing.spacing_mm": float, "preprocessing.clip_percentiles": list, "preprocessing.margin_mm": float,
+    "inference.window": int,
+    "training.data": str, "training.cases": int, "training.iterations": int, "training.recipe": dict,
+    "election.teachers": dict, "election.scores": dict, "election.cases": int,
+    "expected_dice": dict, "weights_sha256": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked model folder: its place and the contents of its model.json."""
+
+    folder: Path
+    card: dict
+
+    @property
+    def title(self) -> str:
+        return f"{self.card['name']} {self.card['version']}"
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        settings = self.card["preprocessing"]
+        return Preprocessing(settings["spacing_mm"], tuple(settings["clip_percentiles"]), settings["margin_mm"])
+
+    @property
+    def teachers(self) -> dict[str, str]:
+        """Region -> the modality elected to teach it."""
+        return self.card["election"]["teachers"]
+
+    def expected_dice(self, modalities) -> dict[str, dict]:
+        """Region -> mean, low, high (a bootstrap 95% interval) and cases, for exactly this subset of modalities."""
+        return self.card["expected_dice"][subset_name(modalities)]
+
+    def network(self):
+        """The network with its weights, in evaluation mode, on the CPU. Raises InputError for weights that misfit."""
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from .network import Network
+
+        network = Network(self.card["architecture"]["widths"], self.card["architecture"]["depth"])
+        try:
+            weights = load_file(self.folder / WEIGHTS)
+            network.load_state_dict({name: value.float() for name, value in weights.items()})
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            path = self.folder / WEIGHTS
+            raise InputError(f"{path}: not the weights of this model ({reason}); get it again") from None
+        return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
+
+
+def default_model() -> Path:
+    """The bundled model: in the source tree, in Slicer's module folder, or inside the installed package."""
+    package = Path(__file__).resolve().parent
+    places = [package.parents[1] / "Resources", package.parent / "Resources", package]
+    for place in places:
+        if (place / "Models" / DEFAULT_MODEL / CARD).is_file():
+            return place / "Models" / DEFAULT_MODEL
+    raise InputError("the bundled model is missing from this installation; install again or name one with --model DIR")
+
+
+def load_model(folder: Path | None) -> Model:
+    """The model of a folder (None: the bundled one), checked but with its weights not yet in memory.
+
+    Raises:
+        InputError: a file is missing, model.json breaks the schema or the weights do not have its SHA-256.
+    """
+    folder = Path(folder) if folder else default_model()
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: not a model folder, it has no {name}; make one with lckd export")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder / CARD}: not valid JSON ({error}); get the model again") from None
+    check_card(card, folder / CARD)
+    if sha256(folder / WEIGHTS) != card["weights_sha256"]:
+        raise InputError(f"{folder / WEIGHTS}: its SHA-256 is not the one in {CARD}; the file is damaged, get it again")
+    return Model(folder, card)
+
+
+def check_card(card: object, path: Path) -> None:
+    """Raise InputError naming the first key of a model.json that is missing or wrong."""
+    for key, kind in SCHEMA.items():
+        value = card
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise InputError(f"{path}: {key} is missing; this is not a complete model card")
+            value = value[part]
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+            raise InputError(f"{path}: {key} must be of type {kind.__name__}, not {type(value).__name__}")
+    if card["format"] != FORMAT:
+        raise InputError(f"{path}: is of format {card['format']}, this program reads {FORMAT}; update it")
+    if tuple(card["modalities"]) != MODALITIES or tuple(card["regions"]) != REGIONS:
+        raise InputError(f"{path}: modalities or regions are not {', '.join(MODALITIES)} and {', '.join(REGIONS)}")
+    for subset in map(subset_name, subsets()):
+        regions = card["expected_dice"].get(subset, {})
+        if any(set(regions.get(region, {})) < {"mean", "low", "high", "cases"} for region in REGIONS):
+            raise InputError(f"{path}: expected_dice lacks {subset}; export the model again after lckd evaluate")
+
+
+def sha256(path: Path) -> str:
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

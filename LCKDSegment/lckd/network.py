@@ -1,0 +1,136 @@
+"""The compact LCKD network: one encoder for all modalities, features of missing ones filled by the mean, one decoder.
+
+Method: Wang et al., "Learnable Cross-modal Knowledge Distillation for Multi-modal Learning with Missing Modality",
+MICCAI 2023 (arXiv 2310.01035). As there, the encoder is shared, each modality enters it alone, a missing modality's
+features are the mean of the available ones', and the decoder works on the concatenation of the four. Unlike the
+authors' network, skip features are filled in the same way (theirs come from encoding a zero image), so a missing
+modality is never encoded, and a study with one sequence costs a fraction of one with four.
+
+Arrays are (batch, ..., z, y, x) at the working grid's 1 mm; sizes must divide by ``Network.stride``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.utils import pixelshuffle, pixelunshuffle
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .anatomy import MODALITIES, REGIONS
+from .normalisation import InstanceNormLeakyReLU
+
+
+class Layer(nn.Sequential):
+    """3x3x3 convolution, instance normalisation, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+        convolution = nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
+        super().__init__(convolution, InstanceNormLeakyReLU(outputs))
+
+
+class Stage(nn.Module):
+    """One encoder level: a layer that enters it (halving the grid below the first level), then ``depth`` residuals."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, depth: int):
+        super().__init__()
+        self.enter = Layer(inputs, outputs, stride)
+        self.layers = nn.ModuleList(Layer(outputs, outputs) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+class Fusion(nn.Module):
+    """A 1x1x1 convolution on the concatenated features of all modalities, missing ones filled by the mean.
+
+    With f_m = mean of the available features for each missing m, the sum over m of W_m f_m is linear in the available
+    features alone: available i has the weight W_i + (sum of W_m over missing m) / (number available). So nothing is
+    filled or concatenated, and the cost falls with every missing modality.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        count = len(MODALITIES)
+        self.weight = nn.Parameter(torch.randn(count, channels, channels) * (count * channels) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def weights(self, available: Tensor) -> Tensor:
+        """(batch, modality) booleans -> (batch, modality, channels in, channels out); zero where missing."""
+        present = available.to(self.weight.dtype)
+        missing = torch.einsum("bm,mio->bio", 1 - present, self.weight) / present.sum(1)[:, None, None]
+        return present[:, :, None, None] * (self.weight + missing[:, None])
+
+    def forward(self, features: Tensor, available: Tensor) -> Tensor:
+        """features: (batch, k, channels, z, y, x) of k modalities; available: (batch, 4), k columns of it used."""
+        batch, count, channels, *space = features.shape
+        weights = self.weights(available)
+        if count < len(MODALITIES):  # inference: only the available modalities were encoded, the same for the batch
+            weights = weights[:, available[0]]
+        rows = features.permute(0, 1, 3, 4, 5, 2).reshape(batch, count, -1, channels).unbind(1)
+        fused = self.bias.to(features.dtype).expand_as(rows[0])
+        for row, weight in zip(rows, weights.to(features.dtype).unbind(1), strict=True):
+            fused = torch.baddbmm(fused, row, weight)
+        return fused.view(batch, *space, channels).permute(0, 4, 1, 2, 3)
+
+
+class Network(nn.Module):
+    """Shared encoder, fusion at every level, light decoder, three nested sigmoid outputs in the order of ``REGIONS``.
+
+    Args:
+        widths: channels of each level; the first level lies at half resolution (2 mm), each next at half of that.
+        depth: residual layers per encoder level.
+    """
+
+    def __init__(self, widths: Sequence[int] = (16, 48, 96, 128, 128), depth: int = 2):
+        super().__init__()
+        self.stride = 2 ** len(widths)
+        entries = zip([8, *widths], widths, strict=False)
+        self.encoder = nn.ModuleList(
+            Stage(inputs, outputs, 1 if level == 0 else 2, depth if level else 1)
+            for level, (inputs, outputs) in enumerate(entries)
+        )
+        # Which contrast it looks at is known, so the shared encoder is told: one offset a modality after its stem.
+        self.contrast = nn.Parameter(torch.zeros(len(MODALITIES), widths[0]))
+        self.fusions = nn.ModuleList(Fusion(width) for width in widths)
+        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # deepest first
+        self.rises = nn.ModuleList(nn.Conv3d(deep, shallow, 1) for deep, shallow in pairs)
+        self.decoder = nn.ModuleList(Layer(shallow, shallow) for _, shallow in pairs)
+        self.head = nn.Conv3d(widths[0], 8 * len(REGIONS), 1)
+        nn.init.constant_(self.head.bias, -2.0)  # tumour is rare: begin near "none" rather than at one half
+
+    def encode(self, images: Tensor, modality: Tensor) -> list[Tensor]:
+        """images (n, 1, z, y, x), modality (n,) indices into MODALITIES -> features of each level, finest first."""
+        x = pixelunshuffle(images, spatial_dims=3, scale_factor=2).contiguous(memory_format=torch.channels_last_3d)
+        features = []
+        for level, stage in enumerate(self.encoder):
+            if level == 0:
+                x = stage.enter(x) + self.contrast[modality][:, :, None, None, None].to(x.dtype)
+                for layer in stage.layers:
+                    x = x + layer(x)
+            else:
+                x = stage(x)
+            features.append(x)
+        return features
+
+    def decode(self, features: list[Tensor], available: Tensor) -> Tensor:
+        """Features of each level as (batch, k, channels, z, y, x) and (batch, 4) booleans -> logits at full size."""
+        x = self.fusions[-1](features[-1], available)
+        for level, (rise, layer) in enumerate(zip(self.rises, self.decoder, strict=True)):
+            shallow = len(features) - 2 - level
+            fused = self.fusions[shallow](features[shallow], available)
+            x = layer(functional.interpolate(rise(x), scale_factor=2.0, mode="nearest") + fused)
+        return pixelshuffle(self.head(x), spatial_dims=3, scale_factor=2)
+
+    def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
+        """Logits (batch, 3, z, y, x) of images (batch, k, z, y, x), whose k channels are these modalities."""
+        batch, count = images.shape[:2]
+        chosen = [MODALITIES.index(name) for name in modalities]
+        available = torch.zeros(batch, len(MODALITIES), dtype=torch.bool, device=images.device)
+        available[:, chosen] = True
+        index = torch.tensor(chosen, device=images.device).repeat(batch)
+        features = self.encode(images.reshape(batch * count, 1, *images.shape[2:]), index)
+        return self.decode([f.unflatten(0, (batch, count)) for f in features], available)

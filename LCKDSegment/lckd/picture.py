@@ -1,0 +1,148 @@
+"""One picture of a result: three planes through the tumour, the segmentation over the sequence, volumes beside it.
+
+Planes are shown as radiologists read them: the patient's right on the left of axial and coronal planes, the nose to the
+left of the sagittal one.
+"""
+
+import io
+import textwrap
+
+import numpy as np
+import SimpleITK as sitk
+
+from .anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES, subset_name
+from .preprocessing import bounding_box, find_foreground
+
+PANEL, GAP, SIDE, TOP = 420, 12, 400, 56  # pixels: a plane's edge, space between, the table's width, the title's height
+BACKGROUND, INK, FAINT = (14, 16, 20), (235, 238, 242), (150, 158, 168)
+FILL = 0.35  # opacity of the segmentation's inside; its outline is opaque
+PLANES = (("Axial", "R", "L"), ("Coronal", "R", "L"), ("Sagittal", "A", "P"))
+
+
+def draw_picture(reference: sitk.Image, labels: np.ndarray, report: dict) -> bytes:
+    """The PNG of a result: the reference volume with its label array (z, y, x) and the report's words and numbers."""
+    from PIL import Image, ImageDraw  # only here: a run without a picture does not need Pillow
+
+    image, marks = _upright(reference, labels)
+    spacing = image.GetSpacing()[::-1]
+    planes = _planes(_grey_levels(image), marks, spacing)
+    width = 3 * (PANEL + GAP) + SIDE + GAP
+    canvas = Image.new("RGB", (width, TOP + PANEL + GAP + 30), BACKGROUND)
+    pen = ImageDraw.Draw(canvas)
+    used = subset_name(report["inputs"])
+    missing = [m["modality"] for m in report["missing"]]
+    title = f"Glioma segmentation from {used}" + (f" ({', '.join(missing)} missing)" if missing else "")
+    pen.text((GAP, 14), title, INK, _font(22))
+    for index, ((name, left, right), (grey, marked)) in enumerate(zip(PLANES, planes, strict=True)):
+        x = GAP + index * (PANEL + GAP)
+        canvas.paste(Image.fromarray(_overlay(grey, marked)), (x, TOP))
+        pen.text((x + 8, TOP + 6), f"{name}, {report['reference']}", INK, _font(15))
+        pen.text((x + 8, TOP + PANEL // 2), left, FAINT, _font(15))
+        pen.text((x + PANEL - 18, TOP + PANEL // 2), right, FAINT, _font(15))
+    _table(pen, GAP + 3 * (PANEL + GAP) + 4, report)
+    pen.text((GAP, TOP + PANEL + GAP), f"{report['notice']}  {report['program']}, model {report['model']['name']} "
+             f"{report['model']['version']}", FAINT, _font(14))  # fmt: skip
+    stream = io.BytesIO()
+    canvas.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _upright(reference: sitk.Image, labels: np.ndarray) -> tuple[sitk.Image, np.ndarray]:
+    """The volume and its labels with axes turned to the closest of LPS."""
+    marks = sitk.GetImageFromArray(labels)
+    marks.CopyInformation(reference)
+    return sitk.DICOMOrient(reference, "LPS"), sitk.GetArrayFromImage(sitk.DICOMOrient(marks, "LPS"))
+
+
+def _grey_levels(image: sitk.Image) -> np.ndarray:
+    """Display values 0 to 255, (z, y, x), windowed to the foreground's percentiles and cropped by nothing."""
+    values = sitk.GetArrayFromImage(image)
+    foreground = sitk.GetArrayViewFromImage(find_foreground(image)[0]) > 0
+    low, high = np.percentile(values[foreground], (1, 99.7)) if foreground.any() else (values.min(), values.max())
+    return (255 * np.clip((values - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
+
+
+def _planes(grey: np.ndarray, marks: np.ndarray, spacing: tuple[float, float, float]):
+    """Three square (grey, marks) pairs of PANEL pixels, through the slice with most tumour core (else tumour)."""
+    core = np.isin(marks, [LABELS["NCR"], LABELS["ET"]])
+    target = core if core.any() else marks > 0 if marks.any() else grey > 0
+    centre = [int(np.argmax(target.sum(axis=tuple(a for a in range(3) if a != axis)))) for axis in range(3)]
+    box = bounding_box(grey > 12, margin=0)
+    extent = max((part.stop - part.start) * step for part, step in zip(box, spacing, strict=True))
+    result = []
+    for axis in range(3):
+        rows, columns = (a for a in range(3) if a != axis)
+        steps = (spacing[rows], spacing[columns])
+        middle = [(box[a].start + box[a].stop - 1) / 2 for a in (rows, columns)]
+        pair = [_square(np.take(volume, centre[axis], axis), middle, steps, extent) for volume in (grey, marks)]
+        if axis > 0:  # the head's top goes up
+            pair = [plane[::-1] for plane in pair]
+        result.append((pair[0], pair[1]))
+    return result
+
+
+def _square(plane: np.ndarray, middle: list[float], steps: tuple[float, float], extent: float) -> np.ndarray:
+    """A plane at PANEL x PANEL pixels around its middle, square pixels: linear for grey levels, nearest for labels."""
+    image = sitk.GetImageFromArray(plane)
+    image.SetSpacing(steps[::-1])
+    pixel = extent * 1.06 / PANEL
+    origin = [m * s - pixel * (PANEL - 1) / 2 for m, s in zip(middle[::-1], steps[::-1], strict=True)]
+    interpolator = sitk.sitkLinear if plane.max() > max(LABELS.values()) else sitk.sitkNearestNeighbor
+    square = sitk.Resample(image, [PANEL, PANEL], sitk.Transform(2, sitk.sitkIdentity), interpolator, origin,
+                           [pixel, pixel], [1, 0, 0, 1], 0)  # fmt: skip
+    return sitk.GetArrayFromImage(square)
+
+
+def _overlay(grey: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """RGB plane: translucent fill and opaque outline of every label."""
+    rgb = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
+    for name, value in LABELS.items():
+        inside = marks == value
+        padded = np.pad(inside, 1)
+        surrounded = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        colour = np.array(STRUCTURES[name].colour, np.float32)
+        rgb[inside] = (1 - FILL) * rgb[inside] + FILL * colour
+        rgb[inside & ~surrounded] = colour
+    return rgb.astype(np.uint8)
+
+
+def _table(pen, x: int, report: dict) -> None:
+    """Volumes by label and region, expected Dice beside the regions, then the warnings that fit."""
+    y = TOP + 4
+    pen.text((x + 228, y), "mL", FAINT, _font(15))
+    pen.text((x + 290, y), "expected Dice", FAINT, _font(15))
+    for name, structure in STRUCTURES.items():
+        y += 28
+        pen.rectangle((x, y + 2, x + 14, y + 16), fill=structure.colour if name in LABELS else None, outline=INK)
+        pen.text((x + 24, y), structure.title, INK, _font(16))
+        pen.text((x + 252, y), f"{report['volumes_ml'][name]:.1f}", INK, _font(16), anchor="ra")
+        if name in REGIONS:
+            expected = report["expected_dice"][name]
+            words = f"{expected['mean']:.2f}  ({expected['low']:.2f} to {expected['high']:.2f})"
+            pen.text((x + 290, y), words, INK, _font(15))
+    y += 38
+    for modality in MODALITIES:
+        there = modality in report["inputs"]
+        words = report["inputs"][modality]["volume"] if there else "missing"
+        pen.text((x, y), modality, INK if there else FAINT, _font(14))
+        pen.text((x + 60, y), _shorten(words, 40), FAINT, _font(14))
+        y += 20
+    y += 10
+    for sentence in [*report["expectation"], *report["warnings"]]:
+        for line in textwrap.wrap(sentence, 56):
+            if y > TOP + PANEL - 16:
+                pen.text((x, y), "… (more in the report)", FAINT, _font(13))
+                return
+            pen.text((x, y), line, (240, 200, 120), _font(13))
+            y += 17
+        y += 4
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _font(size: int):
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)

@@ -1,0 +1,182 @@
+"""From a study's volumes to the array the network sees, and back: one function each way, for training and inference.
+
+The working grid is the reference volume's own, turned to the closest of LPS axes and resampled to 1 mm. A study already
+on such a grid (BraTS) is taken voxel for voxel. Arrays are (z, y, x) as SimpleITK gives them; physical space is LPS.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from .anatomy import MODALITIES, REGION_LABELS
+
+TOLERANCE = 1e-3  # mm, and for direction cosines: less is rounding in a file's header
+BRAIN_ML = 2000.0  # no adult brain is larger: more foreground than this means that the skull is still there
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The settings that travel with a model: grid spacing, intensity clipping, margin around the brain's box."""
+
+    spacing_mm: float = 1.0
+    clip_percentiles: tuple[float, float] = (0.5, 99.5)
+    margin_mm: float = 4.0
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass
+class Prepared:
+    """A study on the working grid.
+
+    Attributes:
+        images: float32 (k, z, y, x), one channel per available modality, cropped to the brain's box.
+        modalities: the names of the channels, in table order.
+        grid: an image that holds the working grid's geometry (its voxels mean nothing).
+        box: the slices (z, y, x) of ``images`` in the grid.
+        steps: what was done, in words, for the report.
+        warnings: what the reader of the result must know.
+    """
+
+    images: np.ndarray
+    modalities: tuple[str, ...]
+    grid: sitk.Image
+    box: tuple[slice, slice, slice]
+    steps: list[str]
+    warnings: list[str]
+
+
+def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preprocessing) -> Prepared:
+    """Bring a study's volumes (modality -> 3-D float32 image) onto one grid, normalise and crop them."""
+    modalities = tuple(name for name in MODALITIES if name in volumes)
+    grid = working_grid(volumes[reference], settings.spacing_mm)
+    steps, warnings = [], []
+    if not same_grid(volumes[reference], grid):
+        steps.append(f"{reference}: resampled to {settings.spacing_mm:g} mm for the network")
+    images, masks = [], []
+    for name in modalities:
+        foreground, stripped = find_foreground(volumes[name])
+        if not stripped:
+            warnings.append(f"{name} does not look skull-stripped; the model was trained on brains without skull")
+        if name != reference and not same_grid(volumes[name], volumes[reference]):
+            steps.append(f"{name}: resampled to the grid of {reference}")
+        image, mask = to_grid(volumes[name], grid), to_grid(foreground, grid) > 0.5
+        images.append(image)
+        masks.append(mask)
+    warnings += _coverage_warnings(modalities, masks, reference)
+    # Normalised by its own foreground on the working grid: the same numbers whichever other sequences there are.
+    images = [normalise(image, mask, settings) for image, mask in zip(images, masks, strict=True)]
+    box = bounding_box(np.logical_or.reduce(masks), margin=round(settings.margin_mm / settings.spacing_mm))
+    return Prepared(np.stack([image[box] for image in images]), modalities, grid, box, steps, warnings)
+
+
+def working_grid(reference: sitk.Image, spacing: float) -> sitk.Image:
+    """The reference's extent, axes turned to the closest of LPS, at isotropic spacing (mm), as an empty image."""
+    oriented = sitk.DICOMOrient(reference, "LPS")
+    old_size, old_spacing = np.array(oriented.GetSize()), np.array(oriented.GetSpacing())
+    grid = sitk.Image([1, 1, 1], sitk.sitkUInt8)
+    if np.allclose(old_spacing, spacing, atol=TOLERANCE):
+        size, origin = old_size, oriented.GetOrigin()
+        spacings = oriented.GetSpacing()
+    else:
+        size = np.maximum(np.ceil(old_size * old_spacing / spacing - TOLERANCE), 1).astype(int)
+        spacings = (spacing,) * 3
+        # Both grids share the centre, so that a half voxel is not lost on one side.
+        shift = (old_size - 1) * old_spacing / 2 - (size - 1) * spacing / 2
+        origin = np.array(oriented.GetOrigin()) + np.array(oriented.GetDirection()).reshape(3, 3) @ shift
+    grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
+    grid.SetSpacing([float(s) for s in spacings])
+    grid.SetOrigin([float(o) for o in origin])
+    grid.SetDirection(oriented.GetDirection())
+    return grid
+
+
+def same_grid(image: sitk.Image, other: sitk.Image) -> bool:
+    """Whether two images have the same voxels in the same places."""
+    return image.GetSize() == other.GetSize() and all(
+        np.allclose(getattr(image, get)(), getattr(other, get)(), atol=TOLERANCE)
+        for get in ("GetSpacing", "GetOrigin", "GetDirection")
+    )
+
+
+def to_grid(image: sitk.Image, grid: sitk.Image) -> np.ndarray:
+    """The image's values on a grid, linear, 0 outside; voxel for voxel when only the axes' order or sign differ."""
+    oriented = sitk.DICOMOrient(image, "LPS")
+    if not same_grid(oriented, grid):
+        oriented = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    return sitk.GetArrayFromImage(oriented).astype(np.float32, copy=False)
+
+
+def find_foreground(image: sitk.Image) -> tuple[sitk.Image, bool]:
+    """The head or brain as a float32 0/1 image, and whether it looks like a brain without skull.
+
+    A stripped or padded volume has one value over much of its grid, which is then the background; else Otsu's
+    threshold separates head from air.
+    """
+    values = sitk.GetArrayViewFromImage(image)
+    background = float(values.min())
+    fraction = np.count_nonzero(values == background) / values.size
+    if fraction >= 0.2:
+        mask = values > background
+    else:
+        mask = values > _otsu(values)
+    millilitres = np.count_nonzero(mask) * np.prod(image.GetSpacing()) / 1000.0
+    foreground = sitk.GetImageFromArray(mask.astype(np.float32))
+    foreground.CopyInformation(image)
+    return foreground, bool(fraction >= 0.2 and millilitres <= BRAIN_ML)
+
+
+def normalise(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> np.ndarray:
+    """Clip to the mask's percentiles, shift the lower one to 0, divide by the deviation; 0 outside the mask.
+
+    So the background, the network's zero padding and the darkest tissue are the same value, and a voxel inside the
+    brain that a coarse scaling has rounded to 0 does not stand out.
+    """
+    inside = image[mask]
+    if inside.size == 0:
+        return np.zeros_like(image)
+    low, high = np.percentile(inside, settings.clip_percentiles)
+    deviation = np.clip(inside, low, high).std()
+    if deviation <= 0:
+        return np.zeros_like(image)
+    return np.where(mask, (np.clip(image, low, high) - low) / deviation, 0).astype(np.float32)
+
+
+def bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    """The slices around a mask's true voxels, widened by a margin within the array; the whole array when empty."""
+    if not mask.any():
+        return tuple(slice(0, n) for n in mask.shape)
+    box = []
+    for axis in range(3):
+        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(max(0, int(line[0]) - margin), min(mask.shape[axis], int(line[-1]) + 1 + margin)))
+    return tuple(box)
+
+
+def labels_to_regions(labels: np.ndarray, values: Mapping[str, int]) -> np.ndarray:
+    """A label array as (3, z, y, x) booleans in the order of REGIONS; ``values`` gives each label's voxel value."""
+    return np.stack([np.isin(labels, [values[n] for n in names]) for names in REGION_LABELS.values()])
+
+
+def _otsu(values: np.ndarray) -> float:
+    sample = sitk.GetImageFromArray(np.ascontiguousarray(values[::2, ::2, ::2]))
+    filter_ = sitk.OtsuThresholdImageFilter()
+    filter_.Execute(sample)
+    return float(filter_.GetThreshold())
+
+
+def _coverage_warnings(modalities, masks, reference) -> list[str]:
+    """Say so when a volume covers little of the reference's head: other field of view, patient or position."""
+    base = masks[modalities.index(reference)]
+    warnings = []
+    for name, mask in zip(modalities, masks, strict=True):
+        overlap = np.count_nonzero(mask & base) / max(1, min(np.count_nonzero(mask), np.count_nonzero(base)))
+        share = np.count_nonzero(mask & base) / max(1, np.count_nonzero(base))
+        if overlap < 0.05:
+            warnings.append(f"{name} does not overlap {reference}: are they of the same patient and position?")
+        elif share < 0.8 or overlap < 0.8:
+            warnings.append(f"{name} covers only {share:.0%} of the head in {reference}, or is not lined up with it")
+    return warnings

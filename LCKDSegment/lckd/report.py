@@ -1,0 +1,85 @@
+"""The report of a segmentation: what went in, what was missing and what that costs, what came out, and how."""
+
+from . import __version__
+from .anatomy import LABEL_CONVENTIONS, REGIONS, STRUCTURES, subset_name
+from .model_folder import Model
+from .studies import Study
+
+NOTICE = "Research use only. Not a medical device; not for diagnosis or treatment decisions."
+HOPELESS = 0.3  # an expected Dice below this is no better than a hint
+
+
+def build_report(study: Study, model: Model, volumes_ml: dict[str, float], run: dict) -> dict:
+    """The report as plain JSON values. ``run`` holds what the run itself knows: device, seconds, steps, warnings."""
+    return {
+        "notice": NOTICE,
+        "program": f"lckd {__version__}",
+        "model": {"name": model.card["name"], "version": model.card["version"], "sha256": model.card["weights_sha256"]},
+        "inputs": {
+            name: {
+                "volume": volume.name,
+                "path": str(volume.path),
+                "confidence": round(study.findings[name].confidence, 3),
+                "why": study.findings[name].evidence,
+            }
+            for name, volume in study.volumes.items()
+        },
+        "not_used": [{"volume": v.name, "why": f.evidence} for v, f in study.others],
+        "missing": missing_words(study.missing, model),
+        "expected_dice": model.expected_dice(study.available),
+        "volumes_ml": volumes_ml,
+        "warnings": [*study.warnings, *run.pop("warnings"), *unreliable(study.available, model, volumes_ml)],
+        **run,
+    }
+
+
+def missing_words(missing: tuple[str, ...], model: Model) -> list[dict]:
+    """For each missing modality, the regions it was elected to teach."""
+    return [{"modality": name, "teaches": [r for r in REGIONS if model.teachers.get(r) == name]} for name in missing]
+
+
+def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
+    """What a person reads before segmenting: what is missing, what it teaches, and what that costs by the card."""
+    complete = model.expected_dice(model.card["modalities"])
+    here = model.expected_dice(available)
+    missing = tuple(name for name in model.card["modalities"] if name not in available)
+    if not missing:
+        return ["All four sequences are there. " + expectation(available, model)]
+    sentences = []
+    for item in missing_words(missing, model):
+        if item["teaches"]:
+            costs = ", ".join(
+                f"expected {r} Dice {here[r]['mean']:.2f} instead of {complete[r]['mean']:.2f}" for r in item["teaches"]
+            )
+            taught = " and ".join(item["teaches"])
+            sentences.append(f"{item['modality']} is missing: it teaches {taught}; {costs}.")
+    others = [item["modality"] for item in missing_words(missing, model) if not item["teaches"]]
+    if others:
+        verb = "is" if len(others) == 1 else "are"
+        sentences.append(f"{' and '.join(others)} {verb} missing. {expectation(available, model)}")
+    return sentences
+
+
+def expectation(available: tuple[str, ...], model: Model) -> str:
+    """The expected Dice of each region for exactly this subset, in one sentence."""
+    here = model.expected_dice(available)
+    return "Expected Dice: " + ", ".join(f"{r} {here[r]['mean']:.2f}" for r in REGIONS) + "."
+
+
+def unreliable(available: tuple[str, ...], model: Model, volumes_ml: dict[str, float]) -> list[str]:
+    """Warnings for regions that this subset cannot show, and for an empty result."""
+    here = model.expected_dice(available)
+    words = [
+        f"{STRUCTURES[region].title} ({region}) from {subset_name(available)} alone is a guess: the expected Dice is "
+        f"{here[region]['mean']:.2f}"
+        for region in REGIONS
+        if here[region]["mean"] < HOPELESS
+    ]
+    if volumes_ml["WT"] == 0:
+        words.append("no tumour was found; that is not proof that there is none")
+    return words
+
+
+def label_table(convention: str) -> dict[str, int]:
+    """Label -> voxel value in the written file, for the report."""
+    return dict(LABEL_CONVENTIONS[convention])

@@ -1,0 +1,160 @@
+"""From probabilities to what a person keeps: labels on the reference grid, segmentation files, volumes in mL.
+
+Files are written beside their place under another name, read back, and only then moved there: nothing half-written.
+"""
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .anatomy import LABEL_CONVENTIONS, LABELS, REGIONS, STRUCTURES, terminology_entry
+from .errors import InputError
+from .preprocessing import Prepared, same_grid
+
+SEGMENTATION, LABELMAP = ".seg.nrrd", ".nii.gz"
+
+
+def on_reference(probabilities: np.ndarray, prepared: Prepared, reference: sitk.Image) -> np.ndarray:
+    """Region probabilities (3, z, y, x) of the prepared box, on the reference volume's own grid.
+
+    Probabilities are interpolated, not labels, so that thick or oblique slices show no stairs.
+    """
+    result = []
+    for probability in probabilities:
+        whole = np.zeros(prepared.grid.GetSize()[::-1], np.float32)
+        whole[prepared.box] = probability
+        image = sitk.GetImageFromArray(whole)
+        image.CopyInformation(prepared.grid)
+        if not same_grid(prepared.grid, reference):
+            image = _back(image, reference)
+        result.append(sitk.GetArrayFromImage(image))
+    return np.stack(result)
+
+
+def _back(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
+    """An image on the working grid, on the reference's: turned where that is all, else interpolated."""
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reference.GetDirection())
+    turned = sitk.DICOMOrient(image, code)
+    if same_grid(turned, reference):
+        return turned
+    return sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+
+
+def to_labels(probabilities: np.ndarray) -> np.ndarray:
+    """Label array uint8 (z, y, x, BraTS values) of nested region probabilities (3, z, y, x), threshold one half."""
+    enhancing, core, whole = (probabilities[REGIONS.index(name)] >= 0.5 for name in ("ET", "TC", "WT"))
+    labels = np.zeros(whole.shape, np.uint8)
+    labels[whole] = LABELS["ED"]
+    labels[core] = LABELS["NCR"]
+    labels[enhancing] = LABELS["ET"]
+    return labels
+
+
+def millilitres(labels: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, float]:
+    """Volume in mL of each label and region, on the grid that the labels have (spacing in mm)."""
+    voxel = float(np.prod(spacing)) / 1000.0
+    counts = {name: int(np.count_nonzero(labels == value)) for name, value in LABELS.items()}
+    counts["TC"] = counts["NCR"] + counts["ET"]
+    counts["WT"] = counts["TC"] + counts["ED"]
+    return {name: round(counts[name] * voxel, 3) for name in STRUCTURES}
+
+
+def check_output(path: Path) -> None:
+    """Raise InputError unless a segmentation can be written here. Called before any work is done."""
+    if not path.name.lower().endswith((SEGMENTATION, LABELMAP)):
+        raise InputError(f"{path}: the output must end in {SEGMENTATION} (segmentation) or {LABELMAP} (BraTS labels)")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError unless a file can be made in this path's folder."""
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file to write")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder to write to; make it first")
+    probe = folder / f".{uuid.uuid4().hex}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}); choose another output folder") from None
+
+
+def write_labels(labels: np.ndarray, reference: sitk.Image, path: Path, convention: str) -> None:
+    """Write a label array on the reference's grid as ``.seg.nrrd`` (segments) or ``.nii.gz`` (values by convention)."""
+    values = LABEL_CONVENTIONS[convention]
+    coded = np.zeros_like(labels)
+    for name, value in LABELS.items():
+        coded[labels == value] = values[name]
+    image = sitk.GetImageFromArray(coded)
+    image.CopyInformation(reference)
+    if path.name.lower().endswith(SEGMENTATION):
+        for key, value in segment_fields(coded, values).items():
+            image.SetMetaData(key, value)
+    write_image(image, path)
+
+
+def segment_fields(labels: np.ndarray, values: dict[str, int]) -> dict[str, str]:
+    """The header fields by which Slicer opens an NRRD label image as named, coloured, coded segments."""
+    extent = " ".join(f"0 {n - 1}" for n in labels.shape[::-1])
+    fields = {
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    for index, (name, value) in enumerate(values.items()):
+        structure = STRUCTURES[name]
+        segment = {
+            "ID": name, "Name": structure.title, "NameAutoGenerated": "0", "LabelValue": str(value), "Layer": "0",
+            "Color": " ".join(f"{c / 255:.6f}" for c in structure.colour), "ColorAutoGenerated": "0",
+            "Extent": extent, "Tags": f"TerminologyEntry:{terminology_entry(name)}|",
+        }  # fmt: skip
+        fields |= {f"Segment{index}_{key}": text for key, text in segment.items()}
+    return fields
+
+
+def write_probabilities(probabilities: np.ndarray, reference: sitk.Image, folder: Path) -> None:
+    """Write each region's probability (0 to 100, in percent, uint8) as ``REGION.nii.gz`` in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, probability in zip(REGIONS, probabilities, strict=True):
+        image = sitk.GetImageFromArray(np.rint(100 * probability).astype(np.uint8))
+        image.CopyInformation(reference)
+        write_image(image, folder / f"{name}.nii.gz")
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write an image whole or not at all; it is read back before it takes its place."""
+
+    def write(partial: Path) -> None:
+        sitk.WriteImage(image, str(partial), useCompression=True)
+        if sitk.Hash(sitk.ReadImage(str(partial))) != sitk.Hash(image):
+            raise OSError("what was written does not read back")
+
+    _whole_or_not(path, write)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file whole or not at all."""
+    _whole_or_not(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a file whole or not at all."""
+    _whole_or_not(path, lambda partial: partial.write_bytes(data))
+
+
+def _whole_or_not(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1][:120]
+        raise InputError(f"{path}: could not be written ({reason}); is the disk full?") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""Read volumes in any format: NIfTI, NRRD and MetaImage files, and folders of them or of DICOM series.
+
+Every volume comes back as a 3-D, finite, float32 SimpleITK image (physical space LPS, millimetres), or the file is
+refused with one line that says why.
+"""
+
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import InputError
+
+THINNEST = 4  # slices; fewer are no volume
+SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+# DICOM keyword -> ITK metadata key, for what tells sequences, patients and dates apart.
+DICOM_TAGS = {
+    "SeriesDescription": "0008|103e", "ProtocolName": "0018|1030", "Modality": "0008|0060",
+    "ImageType": "0008|0008", "BodyPartExamined": "0018|0015", "ScanningSequence": "0018|0020",
+    "SequenceVariant": "0018|0021", "SequenceName": "0018|0024", "MRAcquisitionType": "0018|0023",
+    "RepetitionTime": "0018|0080", "EchoTime": "0018|0081", "InversionTime": "0018|0082",
+    "ContrastBolusAgent": "0018|0010", "PatientID": "0010|0020", "StudyInstanceUID": "0020|000d",
+    "StudyDate": "0008|0020", "SeriesInstanceUID": "0020|000e", "SeriesNumber": "0020|0011",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume on disk, not yet read: its name as a person sees it, its file (or folder and slices), its DICOM tags."""
+
+    name: str
+    path: Path
+    slices: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def read(self) -> sitk.Image:
+        """The volume as a 3-D float32 image. Raises InputError when it cannot be read or is not one."""
+        _check_gzip(self.path)
+        try:
+            image = sitk.ReadImage(list(self.slices) if self.slices else str(self.path))
+        except RuntimeError as error:
+            raise InputError(f"{self.path}: cannot be read as an image ({_reason(error)}); is it damaged?") from None
+        return check_image(image, self.path)
+
+
+def find_volumes(inputs: list[Path]) -> list[Volume]:
+    """The volumes that files and folders hold, in name order; only headers are read.
+
+    Raises:
+        InputError: an input does not exist, is no volume file or is a folder without volumes.
+    """
+    volumes = []
+    for path in map(Path, inputs):
+        if path.is_dir():
+            found = _in_folder(path)
+            if not found:
+                raise InputError(f"{path}: no volume in this folder (looked for {', '.join(SUFFIXES)}, DICOM)")
+            volumes += found
+        else:
+            volumes.append(volume_file(path))
+    return volumes
+
+
+def volume_file(path: Path) -> Volume:
+    """The volume of one file, by its suffix. Raises InputError when there is none."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; check the path")
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{path}: not a volume file; give {', '.join(SUFFIXES)} or a folder of DICOM series")
+    return Volume(stem(path), path)
+
+
+def stem(path: Path) -> str:
+    """The file's name without its image suffix."""
+    name = Path(path).name
+    suffix = max((s for s in SUFFIXES if name.lower().endswith(s)), key=len, default="")
+    return name[: len(name) - len(suffix)]
+
+
+def check_image(image: sitk.Image, path: Path) -> sitk.Image:
+    """The image as 3-D float32. Raises InputError for 4-D, RGB, complex, flat, empty or non-finite images."""
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{path}: a colour or vector image, not an MR volume; give the grey-level original")
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(f"{path}: has {image.GetDimension()} dimensions; give one 3-D volume per file")
+    if min(image.GetSize()) < THINNEST:
+        raise InputError(f"{path}: only {min(image.GetSize())} slice(s); a brain volume is needed, not a single image")
+    try:
+        image = sitk.Cast(image, sitk.sitkFloat32)
+    except RuntimeError:
+        raise InputError(f"{path}: {image.GetPixelIDTypeAsString()} voxels are not MR intensities") from None
+    values = sitk.GetArrayViewFromImage(image)
+    low, high = float(values.min()), float(values.max())  # not finite when any voxel is not, and cheap
+    if not np.isfinite([low, high]).all():
+        raise InputError(f"{path}: holds NaN or infinite voxels; export the volume again or replace them")
+    if low == high:
+        raise InputError(f"{path}: every voxel is {low:g}; the volume is empty")
+    return image
+
+
+def _in_folder(folder: Path) -> list[Volume]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    volumes = [volume_file(p) for p in files if p.name.lower().endswith(SUFFIXES)]
+    others = sorted({p.parent for p in files if not p.name.lower().endswith(SUFFIXES)})
+    return volumes + [volume for parent in others for volume in _dicom_series(parent)]
+
+
+def _dicom_series(folder: Path) -> list[Volume]:
+    """The DICOM series of one folder that may form volumes; a single image (a scout, a report) is left out."""
+    volumes = []
+    for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
+        slices = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+        if len(slices) < THINNEST:
+            continue
+        header = sitk.ImageFileReader()
+        header.SetFileName(slices[0])
+        header.ReadImageInformation()
+        tags = {k: header.GetMetaData(t).strip() for k, t in DICOM_TAGS.items() if header.HasMetaDataKey(t)}
+        name = tags.get("SeriesDescription") or tags.get("ProtocolName") or f"Series {tags.get('SeriesNumber', uid)}"
+        volumes.append(Volume(name, folder, tuple(slices), tags))
+    return volumes
+
+
+def _check_gzip(path: Path) -> None:
+    """Refuse a .gz that ends early: ITK reads it without a word and leaves the rest of the volume zero."""
+    if path.suffix.lower() != ".gz":
+        return
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                inflater.decompress(block)
+    except (zlib.error, OSError) as error:
+        raise InputError(f"{path}: not a valid gzip file ({error}); copy or download it again") from None
+    if not inflater.eof:
+        raise InputError(f"{path}: the file ends too early (truncated); copy or download it again")
+
+
+def _reason(error: Exception) -> str:
+    """The last telling line of an ITK exception, which spreads over many."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].split("): ")[-1][:120] if lines else type(error).__name__

@@ -1,0 +1,63 @@
+"""Teacher election: per region, the modality that does best alone on cases that are not trained on.
+
+The paper's t_k = argmax_i of the validation score of region k with only modality i. Scores are Dice means over the
+validation cases (MONAI's metric; empty regions by the BraTS rule: 1 if both are empty, 0 if only one is).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.metrics import compute_dice
+
+from lckd.anatomy import LABELS, MODALITIES, REGIONS
+from lckd.inference import predict
+from lckd.network import Network
+from lckd.preprocessing import labels_to_regions
+
+from .data import CachedCase
+
+HYSTERESIS = 0.01  # a sitting teacher is replaced only by one that is better by more than this
+
+
+@dataclass
+class Election:
+    """The outcome: scores[region][modality], and the teacher of each region."""
+
+    iteration: int
+    scores: dict[str, dict[str, float]]
+    teachers: dict[str, str]
+
+
+def elect(scores: dict[str, dict[str, float]], sitting: dict[str, str], iteration: int) -> Election:
+    """Per region the best modality; the sitting teacher keeps its place in a near tie."""
+    teachers = {}
+    for region, of_modality in scores.items():
+        best = max(of_modality, key=of_modality.get)
+        held = sitting.get(region)
+        keeps = held in of_modality and of_modality[best] <= of_modality[held] + HYSTERESIS
+        teachers[region] = held if keeps else best
+    return Election(iteration, scores, teachers)
+
+
+def single_modality_scores(network: Network, cases: list[CachedCase], window: int, device: torch.device):
+    """scores[region][modality]: mean Dice of each modality alone over the cases that have it."""
+    scores = {region: {} for region in REGIONS}
+    for modality in MODALITIES:
+        dice = [case_dice(network, case, (modality,), window, device) for case in cases if modality in case.modalities]
+        if dice:
+            for region, value in zip(REGIONS, np.mean(dice, axis=0), strict=True):
+                scores[region][modality] = round(float(value), 4)
+    return scores
+
+
+def case_dice(
+    network: Network, case: CachedCase, modalities: tuple[str, ...], window: int, device: torch.device
+) -> np.ndarray:
+    """Dice (3,) in the order of REGIONS of one case from these modalities, 1 where both are empty, 0 where one is."""
+    channels = [case.modalities.index(name) for name in modalities]
+    probabilities = predict(network, np.float32(case.images[channels]), modalities, window, device)
+    found = torch.from_numpy(probabilities >= 0.5)[None]
+    truth = torch.from_numpy(labels_to_regions(np.asarray(case.labels), LABELS))[None]
+    dice = compute_dice(found.float(), truth.float(), ignore_empty=False)[0].numpy()
+    return np.nan_to_num(dice, nan=1.0)

@@ -1,0 +1,152 @@
+"""From a run to a model folder: half-precision weights, a checked model.json and a card, nothing typed by hand."""
+
+import json
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from lckd import __version__
+from lckd.anatomy import MODALITIES, REGIONS
+from lckd.inference import choose_device
+from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, sha256
+from lckd.network import Network
+from lckd.preprocessing import Preprocessing
+from lckd.report import NOTICE
+
+from .config import Config
+from .data import CachedCase, cached, find_cases
+from .evaluation import evaluate, markdown_table, write_evaluation
+from .training import load_checkpoint
+
+LICENCE = "CC BY-NC 4.0; research use only"
+CITATIONS = """\
+- Method: H. Wang et al., *Learnable Cross-modal Knowledge Distillation for Multi-modal Learning with Missing Modality*,
+  MICCAI 2023, arXiv 2310.01035.
+- Data: B. Menze et al., *The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)*, IEEE TMI 2015; S. Bakas et
+  al., *Advancing The Cancer Genome Atlas glioma MRI collections*, Scientific Data 2017; S. Bakas et al., arXiv
+  1811.02629, 2018; U. Baid et al., *The RSNA-ASNR-MICCAI BraTS 2021 Benchmark*, arXiv 2107.02314, 2021.
+"""
+
+
+def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0", echo=print) -> Path:
+    """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``."""
+    run, out = Path(run), Path(out)
+    config = Config(**yaml.safe_load((run / "config.yaml").read_text()))
+    state = load_checkpoint(run, torch.device("cpu"))
+    network = Network(config.widths, config.depth)
+    network.load_state_dict(state["average"])
+    out.mkdir(parents=True, exist_ok=True)
+    # Evaluated as it will be loaded: through half precision.
+    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    network.load_state_dict({name: value.float() for name, value in weights.items()})
+    network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
+    split = json.loads((run / "split.json").read_text())
+    rows = evaluate(network, held_out(run, data or config.data, split), config.final_patch, choose_device("auto"), echo)
+    summary = write_evaluation(rows, out / "evaluation")
+    save_file(weights, out / WEIGHTS)
+    election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
+    card = {
+        "format": FORMAT,
+        "name": config.name,
+        "version": version,
+        "licence": LICENCE,
+        "architecture": {"widths": config.widths, "depth": config.depth},
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "modalities": list(MODALITIES),
+        "regions": list(REGIONS),
+        "preprocessing": Preprocessing().as_dict(),
+        "inference": {"window": config.final_patch},
+        "training": {
+            "data": data_words(split["training"]),
+            "cases": len(split["training"]),
+            "iterations": state["iteration"],
+            "recipe": {k: v for k, v in config.as_dict().items() if k not in ("data", "validation_cases")},
+        },
+        "election": {
+            "teachers": election["teachers"],
+            "scores": election["scores"],
+            "cases": len(split["validation"]),
+            "validation_cases": split["validation"],
+        },
+        "expected_dice": summary,
+        "weights_sha256": sha256(out / WEIGHTS),
+        "made_by": f"lckd {__version__}",
+    }
+    card = json.loads(json.dumps(card))
+    check_card(card, out / CARD)
+    (out / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    (out / "README.md").write_text(card_text(card, rows))
+    return out
+
+
+def held_out(run: Path, data: Path, split: dict) -> list[CachedCase]:
+    cases = [case for case in find_cases(data) if case.name in split["validation"]]
+    return [cached(case, Preprocessing(), run / "cache") for case in cases]
+
+
+def data_words(names: list[str]) -> str:
+    """Where the training cases come from, counted by the first part of their names."""
+    counts: dict[str, int] = {}
+    for name in names:
+        source = name.split("_")[0].split("-")[0]
+        counts[source] = counts.get(source, 0) + 1
+    return ", ".join(f"{count} {source}" for source, count in sorted(counts.items()))
+
+
+def card_text(card: dict, rows: list[dict]) -> str:
+    """The model card: what it is, how good, how it fails, how it was made."""
+    training, election = card["training"], card["election"]
+    full = [row for row in rows if row["subset"] == "+".join(MODALITIES)]
+    worst = "\n".join(
+        f"- {region}: {row['case']}, Dice {row[region]:.2f}"
+        for region in REGIONS
+        for row in [min(full, key=lambda r, k=region: r[k])]
+    )
+    scores = [
+        "| region | teacher | " + " | ".join(f"{m} alone" for m in MODALITIES) + " |",
+        "|---|---|---|---|---|---|",
+    ]
+    for region in REGIONS:
+        of = election["scores"].get(region, {})
+        cells = " | ".join(f"{of[m]:.2f}" if m in of else "" for m in MODALITIES)
+        scores.append(f"| {region} | {election['teachers'].get(region, 'none')} | {cells} |")
+    return f"""# {card["name"]} {card["version"]}
+
+**{NOTICE}** Licence: {card["licence"]}.
+
+Segments glioma (enhancing tumour ET, tumour core TC, whole tumour WT) from any subset of T1, T1ce, T2 and FLAIR with
+learnable cross-modal knowledge distillation. {card["parameters"]:,} parameters. Input: one adult patient,
+skull-stripped and lined up; other inputs are brought to {card["preprocessing"]["spacing_mm"]:g} mm, but the model has not seen skulls.
+
+## What to expect
+
+Mean Dice (bootstrap 95% interval) on {election["cases"]} held-out cases, which chose the teachers but nothing else.
+A region that is empty in both counts 1, in one only 0. So few cases make wide intervals: read them.
+
+{markdown_table(card["expected_dice"])}
+Worst held-out case with all four sequences:
+
+{worst}
+
+## Teachers
+
+Elected on the held-out cases by the Dice of each sequence alone.
+
+{chr(10).join(scores)}
+
+## How it was made
+
+{training["cases"]} cases ({training["data"]}), {training["iterations"]} iterations of the recipe in model.json.
+`evaluation/` beside this file holds every case's numbers; `lckd export RUN --out DIR` makes this folder again.
+
+## Limits
+
+- Enhancing tumour cannot be seen without T1ce: where the table says less than 0.3 the outline is a guess.
+- Trained on adult gliomas before treatment only: not on metastases, children, haemorrhage or resection cavities.
+- A result with no tumour is no proof that there is none.
+
+## Cite
+
+{CITATIONS}"""

@@ -1,0 +1,180 @@
+"""The training loop: one iteration is one patch of one case, encoded once and decoded as the full set and subsets.
+
+Lightning Fabric brings devices and precision. Everything random is a function of (seed, iteration), see ``sampling``,
+so a checkpoint is weights, optimiser, teachers and an iteration number, and a resumed run repeats nothing.
+"""
+
+import csv
+import json
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+from lightning.fabric import Fabric
+from torch.utils.data import DataLoader, Subset
+
+from lckd.anatomy import MODALITIES
+from lckd.errors import InputError
+from lckd.network import Network
+from lckd.preprocessing import Preprocessing
+
+from .config import Config
+from .data import CachedCase, cached, find_cases, split
+from .distillation import Losses
+from .election import Election, elect, single_modality_scores
+from .sampling import Samples
+
+CHECKPOINT = "last.pt"
+
+
+def train(config: Config, data: Path, out: Path, resume: bool, echo=print) -> Path:
+    """Train to the end of the recipe's schedule in the run folder ``out``; returns that folder."""
+    out = Path(out)
+    if (out / CHECKPOINT).exists() and not resume:
+        raise InputError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
+    settings = Preprocessing()
+    training_cases, validation_cases = split(find_cases(data), config.validation_cases, config.seed)
+    echo(f"{len(training_cases)} cases to train on, {len(validation_cases)} held out for election")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
+    held_out = {"training": [c.name for c in training_cases], "validation": [c.name for c in validation_cases]}
+    (out / "split.json").write_text(json.dumps(held_out, indent=1))
+    cases = [cached(case, settings, out / "cache") for case in training_cases]
+    held = [cached(case, settings, out / "cache") for case in validation_cases]
+    run = Run(config, out, held, echo)
+    if resume:
+        run.load()
+    run.fit(Samples(cases, config))
+    return out
+
+
+class Run:
+    """A network in training: its optimiser, its running average (EMA), its teachers and where it stands."""
+
+    def __init__(self, config: Config, out: Path, validation: list[CachedCase], echo=print):
+        self.config, self.out, self.validation, self.echo = config, out, validation, echo
+        self.fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
+        torch.manual_seed(config.seed)
+        network = Network(config.widths, config.depth).to(memory_format=torch.channels_last_3d)
+        average = Network(config.widths, config.depth).to(memory_format=torch.channels_last_3d)
+        average.load_state_dict(network.state_dict())
+        self.average = average.to(self.fabric.device).eval().requires_grad_(False)
+        optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        self.network, self.optimiser = self.fabric.setup(network, optimiser)
+        self.network.mark_forward_method("encode")
+        self.network.mark_forward_method("decode")
+        self.losses = Losses(config.feature_weight, config.logit_weight)
+        self.iteration = 0
+        self.elections: list[Election] = []
+
+    @property
+    def teachers(self) -> dict[str, str]:
+        return self.elections[-1].teachers if self.elections else {}
+
+    def fit(self, samples: Samples) -> None:
+        """Go on from where the run stands to the end of the schedule, saving as it goes."""
+        config = self.config
+        rest = Subset(samples, range(self.iteration, config.iterations))
+        loader = DataLoader(rest, batch_size=None, num_workers=config.workers)
+        started, first = time.monotonic(), self.iteration
+        try:
+            for sample in loader:
+                losses = self.step({k: v.to(self.fabric.device) for k, v in sample.items()})
+                self.iteration += 1
+                self._log(losses, (time.monotonic() - started) / (self.iteration - first))
+                if self.iteration % config.elect_every == 0 or self.iteration == config.iterations:
+                    self.elect()
+                if self.iteration % config.checkpoint_every == 0 or self.iteration == config.iterations:
+                    self.save()
+        except KeyboardInterrupt:
+            self.save()
+            self.echo(f"stopped and saved at iteration {self.iteration}; go on with: lckd train ... --resume")
+            raise
+
+    def step(self, sample: dict[str, torch.Tensor]) -> dict[str, float]:
+        """One iteration; returns the losses by name. Raises InputError when the loss is not a number."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * self.rate()
+        available = sample["available"]
+        views = len(available)
+        with self.fabric.autocast():
+            index = torch.arange(len(MODALITIES), device=available.device)
+            features = self.network.encode(sample["images"][:, None], index)
+            spread = [f[None].expand(views, *f.shape) for f in features]
+            logits = self.network.decode(spread, available)
+        losses = self.losses(logits, sample["regions"], features[-1], available[0], set(self.teachers.values()))
+        total = sum(losses.values())
+        if not math.isfinite(total.item()):
+            raise InputError(f"the loss is {total.item()} at iteration {self.iteration}; the last checkpoint is kept")
+        self.optimiser.zero_grad()
+        self.fabric.backward(total)
+        self.fabric.clip_gradients(self.network, self.optimiser, max_norm=1.0, error_if_nonfinite=False)
+        self.optimiser.step()
+        self._average()
+        return {name: value.item() for name, value in losses.items()}
+
+    def rate(self) -> float:
+        """The learning rate's factor: a linear warm-up, then the polynomial decay of the paper (power 0.9)."""
+        rise = min(1.0, (self.iteration + 1) / max(1, self.config.warm_up))
+        return rise * (1 - self.iteration / self.config.iterations) ** 0.9
+
+    def elect(self) -> None:
+        scores = single_modality_scores(self.average, self.validation, self.config.final_patch, self.fabric.device)
+        election = elect(scores, self.teachers, self.iteration)
+        self.elections.append(election)
+        with (self.out / "elections.jsonl").open("a") as stream:
+            stream.write(json.dumps(asdict(election)) + "\n")
+        self.echo(f"iteration {self.iteration}: teachers {election.teachers}, scores {election.scores}")
+
+    def save(self) -> None:
+        """Write the checkpoint whole or not at all."""
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "iteration": self.iteration,
+            "elections": [asdict(e) for e in self.elections],
+        }
+        partial = self.out / (CHECKPOINT + ".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.out / CHECKPOINT)
+
+    def load(self) -> None:
+        state = load_checkpoint(self.out, self.fabric.device)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.iteration = state["iteration"]
+        self.elections = [Election(**e) for e in state["elections"]]
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.ema, (1 + self.iteration) / (10 + self.iteration))
+        for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+    def _log(self, losses: dict[str, float], seconds: float) -> None:
+        path = self.out / "losses.csv"
+        new = not path.exists()
+        names = ["dice", "cross_entropy", "logit_distillation", "feature_distillation"]
+        with path.open("a", newline="") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(["iteration", *names])
+            writer.writerow([self.iteration, *(f"{losses.get(name, 0):.5f}" for name in names)])
+        if self.iteration % 20 == 0:
+            left = seconds * (self.config.iterations - self.iteration) / 60
+            shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            self.echo(f"{self.iteration}/{self.config.iterations} {seconds:.2f} s each, {left:.0f} min left: {shown}")
+
+
+def load_checkpoint(run: Path, device: torch.device) -> dict:
+    """The last checkpoint of a run folder. Raises InputError when there is none."""
+    path = Path(run) / CHECKPOINT
+    if not path.is_file():
+        raise InputError(f"{run}: no checkpoint ({CHECKPOINT}) in this folder; train first, without --resume")
+    return torch.load(path, map_location=device, weights_only=True)
