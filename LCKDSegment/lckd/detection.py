@@ -26,7 +26,7 @@ WORDS = [
     (r"s?pwi|perf\w*|perfusion|dsc|dce|.*asl|cbf|cbv|rcbv|rcbf|mtt|ttp|tmax|ktrans|ep2d|epi|bold|fmri|rsfmri|sbref",
      OTHER, SURE, "perfusion or functional imaging"),
     (r"csi|mrs|svs|spectro\w*|\w?laser|mega|prescan", OTHER, SURE, "spectroscopy"),
-    (r"(aah)?scout\w*|loc|locali[sz]er\w*|survey|topogram|smartbrain|plane|\dplane|3pl|lokali\w*|posici\w*", OTHER, SURE,
+    (r"(aah)?scout\w*|loc|lo[ck]ali\w*|survey|topogram|smartbrain|plane|\dplane|3pl|posici\w*", OTHER, SURE,
      "a localizer"),
     (r"\w*seg\w*(?<!segrage)|label\w*|mask|roi|tumou?rseg|contour\w*|rtstruct|\w*_ot|ot", OTHER, SURE,
      "a segmentation or mask"),

@@ -11,9 +11,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES, subset_name
-from .preprocessing import bounding_box, find_foreground
+from .preprocessing import bounding_box, find_foreground, like
 
-PANEL, GAP, SIDE, TOP = 420, 12, 400, 56  # pixels: a plane's edge, space between, the table's width, the title's height
+PANEL, GAP, SIDE, TOP = 400, 12, 470, 56  # pixels: a plane's edge, space between, the table's width, the title's height
 BACKGROUND, INK, FAINT = (14, 16, 20), (235, 238, 242), (150, 158, 168)
 FILL = 0.35  # opacity of the segmentation's inside; its outline is opaque
 PLANES = (("Axial", "R", "L"), ("Coronal", "R", "L"), ("Sagittal", "A", "P"))
@@ -49,15 +49,14 @@ def draw_picture(reference: sitk.Image, labels: np.ndarray, report: dict) -> byt
 
 def _upright(reference: sitk.Image, labels: np.ndarray) -> tuple[sitk.Image, np.ndarray]:
     """The volume and its labels with axes turned to the closest of LPS."""
-    marks = sitk.GetImageFromArray(labels)
-    marks.CopyInformation(reference)
-    return sitk.DICOMOrient(reference, "LPS"), sitk.GetArrayFromImage(sitk.DICOMOrient(marks, "LPS"))
+    marks = sitk.DICOMOrient(like(labels, reference), "LPS")
+    return sitk.DICOMOrient(reference, "LPS"), sitk.GetArrayFromImage(marks)
 
 
 def _grey_levels(image: sitk.Image) -> np.ndarray:
     """Display values 0 to 255, (z, y, x), windowed to the foreground's percentiles and cropped by nothing."""
     values = sitk.GetArrayFromImage(image)
-    foreground = sitk.GetArrayViewFromImage(find_foreground(image)[0]) > 0
+    foreground, _ = find_foreground(image)
     low, high = np.percentile(values[foreground], (1, 99.7)) if foreground.any() else (values.min(), values.max())
     return (255 * np.clip((values - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
 
@@ -113,7 +112,8 @@ def _table(pen, x: int, report: dict) -> None:
     pen.text((x + 290, y), "expected Dice", FAINT, _font(15))
     for name, structure in STRUCTURES.items():
         y += 28
-        pen.rectangle((x, y + 2, x + 14, y + 16), fill=structure.colour if name in LABELS else None, outline=INK)
+        if name in LABELS:
+            pen.rectangle((x, y + 2, x + 14, y + 16), fill=structure.colour)
         pen.text((x + 24, y), structure.title, INK, _font(16))
         pen.text((x + 252, y), f"{report['volumes_ml'][name]:.1f}", INK, _font(16), anchor="ra")
         if name in REGIONS:
@@ -129,7 +129,7 @@ def _table(pen, x: int, report: dict) -> None:
         y += 20
     y += 10
     for sentence in [*report["expectation"], *report["warnings"]]:
-        for line in textwrap.wrap(sentence, 56):
+        for line in textwrap.wrap(sentence, 66):
             if y > TOP + PANEL - 16:
                 pen.text((x, y), "… (more in the report)", FAINT, _font(13))
                 return

@@ -58,14 +58,18 @@ def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preproc
         steps.append(f"{reference}: resampled to {settings.spacing_mm:g} mm for the network")
     images, masks = [], []
     for name in modalities:
-        foreground, stripped = find_foreground(volumes[name])
+        oriented = sitk.DICOMOrient(volumes[name], "LPS")
+        foreground, stripped = find_foreground(oriented)
         if not stripped:
             warnings.append(f"{name} does not look skull-stripped; the model was trained on brains without skull")
         if name != reference and not same_grid(volumes[name], volumes[reference]):
             steps.append(f"{name}: resampled to the grid of {reference}")
-        image, mask = to_grid(volumes[name], grid), to_grid(foreground, grid) > 0.5
-        images.append(image)
-        masks.append(mask)
+        if same_grid(oriented, grid):
+            images.append(sitk.GetArrayFromImage(oriented))
+            masks.append(foreground)
+        else:
+            images.append(resample(oriented, grid))
+            masks.append(resample(like(foreground.astype(np.float32), oriented), grid) > 0.5)
     warnings += _coverage_warnings(modalities, masks, reference)
     # Normalised by its own foreground on the working grid: the same numbers whichever other sequences there are.
     images = [normalise(image, mask, settings) for image, mask in zip(images, masks, strict=True)]
@@ -102,16 +106,20 @@ def same_grid(image: sitk.Image, other: sitk.Image) -> bool:
     )
 
 
-def to_grid(image: sitk.Image, grid: sitk.Image) -> np.ndarray:
-    """The image's values on a grid, linear, 0 outside; voxel for voxel when only the axes' order or sign differ."""
-    oriented = sitk.DICOMOrient(image, "LPS")
-    if not same_grid(oriented, grid):
-        oriented = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-    return sitk.GetArrayFromImage(oriented).astype(np.float32, copy=False)
+def resample(image: sitk.Image, grid: sitk.Image) -> np.ndarray:
+    """The image's values on a grid as float32 (z, y, x): linear, 0 outside."""
+    return sitk.GetArrayFromImage(sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32))
 
 
-def find_foreground(image: sitk.Image) -> tuple[sitk.Image, bool]:
-    """The head or brain as a float32 0/1 image, and whether it looks like a brain without skull.
+def like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
+    """An array (z, y, x) as an image with another image's geometry."""
+    result = sitk.GetImageFromArray(array)
+    result.CopyInformation(image)
+    return result
+
+
+def find_foreground(image: sitk.Image) -> tuple[np.ndarray, bool]:
+    """The head or brain as booleans (z, y, x), and whether it looks like a brain without skull.
 
     A stripped or padded volume has one value over much of its grid, which is then the background; else Otsu's
     threshold separates head from air.
@@ -124,9 +132,7 @@ def find_foreground(image: sitk.Image) -> tuple[sitk.Image, bool]:
     else:
         mask = values > _otsu(values)
     millilitres = np.count_nonzero(mask) * np.prod(image.GetSpacing()) / 1000.0
-    foreground = sitk.GetImageFromArray(mask.astype(np.float32))
-    foreground.CopyInformation(image)
-    return foreground, bool(fraction >= 0.2 and millilitres <= BRAIN_ML)
+    return mask, bool(fraction >= 0.2 and millilitres <= BRAIN_ML)
 
 
 def normalise(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> np.ndarray:

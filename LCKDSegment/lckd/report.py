@@ -55,8 +55,9 @@ def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
             sentences.append(f"{item['modality']} is missing: it teaches {taught}; {costs}.")
     others = [item["modality"] for item in missing_words(missing, model) if not item["teaches"]]
     if others:
-        verb = "is" if len(others) == 1 else "are"
-        sentences.append(f"{' and '.join(others)} {verb} missing. {expectation(available, model)}")
+        *first, last = others
+        names = f"{', '.join(first)} and {last} are" if first else f"{last} is"
+        sentences.append(f"{names} missing. {expectation(available, model)}")
     return sentences
 
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from .anatomy import LABEL_CONVENTIONS, LABELS, REGIONS, STRUCTURES, terminology_entry
 from .errors import InputError
-from .preprocessing import Prepared, same_grid
+from .preprocessing import Prepared, like, same_grid
 
 SEGMENTATION, LABELMAP = ".seg.nrrd", ".nii.gz"
 
@@ -27,8 +27,7 @@ def on_reference(probabilities: np.ndarray, prepared: Prepared, reference: sitk.
     for probability in probabilities:
         whole = np.zeros(prepared.grid.GetSize()[::-1], np.float32)
         whole[prepared.box] = probability
-        image = sitk.GetImageFromArray(whole)
-        image.CopyInformation(prepared.grid)
+        image = like(whole, prepared.grid)
         if not same_grid(prepared.grid, reference):
             image = _back(image, reference)
         result.append(sitk.GetArrayFromImage(image))
@@ -91,8 +90,7 @@ def write_labels(labels: np.ndarray, reference: sitk.Image, path: Path, conventi
     coded = np.zeros_like(labels)
     for name, value in LABELS.items():
         coded[labels == value] = values[name]
-    image = sitk.GetImageFromArray(coded)
-    image.CopyInformation(reference)
+    image = like(coded, reference)
     if path.name.lower().endswith(SEGMENTATION):
         for key, value in segment_fields(coded, values).items():
             image.SetMetaData(key, value)
@@ -122,8 +120,7 @@ def write_probabilities(probabilities: np.ndarray, reference: sitk.Image, folder
     """Write each region's probability (0 to 100, in percent, uint8) as ``REGION.nii.gz`` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, probability in zip(REGIONS, probabilities, strict=True):
-        image = sitk.GetImageFromArray(np.rint(100 * probability).astype(np.uint8))
-        image.CopyInformation(reference)
+        image = like(np.rint(100 * probability).astype(np.uint8), reference)
         write_image(image, folder / f"{name}.nii.gz")
 
 

@@ -27,9 +27,6 @@ from .studies import choose_study
 from .volumes import find_volumes
 
 STAGES = ("read", "prepare", "segment", "write")
-REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1")
-"""Which available sequence gives the grid of the result: the one a reader draws on first."""
-
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, of)."""
 
@@ -72,7 +69,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         model = load_model(request.model)
         study = choose_study(find_volumes(request.inputs), request.given)
         images = {name: volume.read() for name, volume in study.volumes.items()}
-        reference_name = next(name for name in REFERENCE_ORDER if name in images)
+        reference_name = study.reference
         reference = images[reference_name]
     with stage("prepare"):
         prepared = prepare(images, reference_name, model.preprocessing)

@@ -11,6 +11,8 @@ from .errors import InputError
 from .volumes import Volume, volume_file
 
 GIVEN = "given as {} by the user"
+REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1")
+"""Which available sequence gives the grid of the result: the one a reader draws on first."""
 
 
 @dataclass
@@ -27,8 +29,18 @@ class Study:
         return tuple(name for name in MODALITIES if name in self.volumes)
 
     @property
+    def reference(self) -> str:
+        """The modality on whose grid the result is delivered."""
+        return reference_modality(self.volumes)
+
+    @property
     def missing(self) -> tuple[str, ...]:
         return tuple(name for name in MODALITIES if name not in self.volumes)
+
+
+def reference_modality(available) -> str:
+    """The modality, of those available, on whose grid the result is delivered."""
+    return next(name for name in REFERENCE_ORDER if name in available)
 
 
 def choose_study(volumes: list[Volume], given: Mapping[str, Path]) -> Study:

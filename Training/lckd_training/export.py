@@ -118,7 +118,7 @@ def card_text(card: dict, rows: list[dict]) -> str:
 
 Segments glioma (enhancing tumour ET, tumour core TC, whole tumour WT) from any subset of T1, T1ce, T2 and FLAIR with
 learnable cross-modal knowledge distillation. {card["parameters"]:,} parameters. Input: one adult patient,
-skull-stripped and lined up; other inputs are brought to {card["preprocessing"]["spacing_mm"]:g} mm, but the model has not seen skulls.
+skull-stripped and lined up. Other grids are brought to {card["preprocessing"]["spacing_mm"]:g} mm; it never saw skulls.
 
 ## What to expect
 

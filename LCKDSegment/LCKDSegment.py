@@ -1,0 +1,396 @@
+"""The Slicer module LCKDSegment: glioma segmentation from whichever of T1, T1ce, T2 and FLAIR are loaded.
+
+Thin: the scene, the child process and the result nodes are in LCKDSegmentLib, everything else in the package lckd.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from lckd.anatomy import LABELS, MODALITIES
+from lckd.errors import InputError
+from lckd.model_folder import load_model
+from lckd.report import NOTICE, cost_sentences
+from lckd.studies import reference_modality
+from LCKDSegmentLib import dependencies, panel, result_nodes
+from LCKDSegmentLib.job import SegmentationJob, slicer_python
+from LCKDSegmentLib.scene import image_in_world, propose
+
+POLL_MS = 100
+SETTLE_MS = 150  # a volume being loaded gets its name, voxels and file one after the other
+
+
+class LCKDSegment(ScriptedLoadableModule):
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("LCKD Segment")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = []
+        parent.contributors = ["The LCKDSegment developers"]
+        parent.helpText = _(
+            "Finds which of the MR sequences T1, T1ce, T2 and FLAIR are loaded and segments the glioma (enhancing "
+            "tumour, tumour core, whole tumour) from whichever there are, on this computer. Research use only."
+        )
+        parent.acknowledgementText = _(
+            "Method: Wang et al., Learnable Cross-modal Knowledge Distillation, MICCAI 2023, arXiv 2310.01035. "
+            "Model trained on BraTS data (Menze 2015, Bakas 2017 and 2018, Baid 2021)."
+        )
+        parent.icon = qt.QIcon(str(dependencies.resource("Icons/LCKDSegment.png")))
+
+
+class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.job = None
+        self._parameters = None
+        self._findings = {}
+        self._notes = []
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        widget = slicer.util.loadUI(str(dependencies.resource("UI/LCKDSegment.ui")))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = LCKDSegmentLogic()
+        self.slots = panel.SequenceSlots(self.ui, self.onSequenceChosen)
+        self.ui.noticeLabel.text = NOTICE
+        self.ui.segmentButton.connect("clicked(bool)", self.onSegmentOrCancel)
+        self.ui.detectButton.connect("clicked(bool)", self.onDetect)
+        self.ui.nestedCheckBox.connect("toggled(bool)", self.onNestedToggled)
+        self.ui.copyButton.connect("clicked(bool)", self.onCopy)
+        self.ui.deviceComboBox.connect("currentTextChanged(QString)", self.onDeviceChanged)
+        self._poll = qt.QTimer()
+        self._poll.setInterval(POLL_MS)
+        self._poll.connect("timeout()", self.onPoll)
+        self._settle = qt.QTimer()
+        self._settle.setSingleShot(True)
+        self._settle.setInterval(SETTLE_MS)
+        self._settle.connect("timeout()", self.fillSlots)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
+        # Before the selectors hear of it: a selector that loses its node chooses its neighbour.
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved, priority=1.0)
+        self.onSceneChanged()
+
+    def cleanup(self):
+        self.cancel()
+        self._settle.stop()
+        self.removeObservers()
+
+    def enter(self):
+        self.onSceneChanged()
+
+    def exit(self):
+        """A segmentation goes on while the user looks at another module."""
+
+    def onReload(self):
+        self.cancel()
+        for name in [n for n in sys.modules if n.split(".")[0] in ("lckd", "LCKDSegmentLib")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    # What the scene says
+
+    def onSceneStartClose(self, caller=None, event=None):
+        self.cancel()
+        self._parameters = None
+
+    def onSceneChanged(self, caller=None, event=None):
+        if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsImporting():
+            return
+        self._parameters = self.logic.getParameterNode()
+        device = self._parameters.GetParameter("Device") or "auto"
+        self.ui.deviceComboBox.setCurrentText(device)
+        self.ui.nestedCheckBox.checked = self._parameters.GetParameter("Nested") == "true"
+        self.fillSlots()
+        self.showReport()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodesChanged(self, caller, event, node):
+        if node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
+            self._settle.start()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAboutToBeRemoved(self, caller, event, node):
+        for modality, chosen in self.slots.nodes().items():
+            if chosen is node:
+                self.slots.fill({modality: None})
+                if self._parameters and not slicer.mrmlScene.IsClosing():
+                    self._parameters.UnsetParameter(f"{modality}.ByUser")
+
+    def fillSlots(self):
+        """Fill every slot that the user has not set from what is loaded."""
+        if self._parameters is None or slicer.mrmlScene.IsBatchProcessing():
+            return
+        proposal = propose(slicer.mrmlScene, getattr(slicer, "dicomDatabase", None))
+        self._findings, self._notes = proposal.findings, proposal.notes
+        wanted, taken = {}, set()
+        for name in MODALITIES:  # what the user has set comes first
+            if self._parameters.GetParameter(f"{name}.ByUser") == "true":
+                wanted[name] = self._parameters.GetNodeReference(name)
+                taken.add(self._parameters.GetNodeReferenceID(name))
+        for name in MODALITIES:
+            if name not in wanted:
+                node = proposal.nodes.get(name)
+                wanted[name] = node if node and node.GetID() not in taken else None
+                self._parameters.SetNodeReferenceID(name, wanted[name].GetID() if wanted[name] else None)
+        self.slots.fill(wanted)
+        self.updatePanel()
+
+    def onDetect(self):
+        """Forget the user's choices and look at the scene anew."""
+        for name in MODALITIES:
+            self._parameters.UnsetParameter(f"{name}.ByUser")
+        self.fillSlots()
+
+    def onSequenceChosen(self, modality):
+        if self._parameters is None:
+            return
+        node = self.slots.nodes().get(modality)
+        self._parameters.SetParameter(f"{modality}.ByUser", "true")
+        self._parameters.SetNodeReferenceID(modality, node.GetID() if node else None)
+        self.updatePanel()
+
+    def onDeviceChanged(self, text):
+        if self._parameters:
+            self._parameters.SetParameter("Device", text)
+
+    # What the panel shows
+
+    def updatePanel(self):
+        chosen = self.slots.nodes()
+        self.slots.explain(self._findings)
+        problem = self.logic.problem(chosen)
+        running = self.job is not None
+        self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
+        self.ui.segmentButton.enabled = running or problem is None
+        ready = _("Segment from {sequences}").format(sequences=", ".join(chosen))
+        self.ui.segmentButton.toolTip = _("Stop the segmentation; nothing is kept") if running else problem or ready
+        self.slots.enable(not running)
+        self.ui.detectButton.enabled = not running
+        self.ui.progressBar.visible = running
+        self.ui.statusLabel.visible = running
+        lines = [problem] if problem else [*self.logic.costSentences(tuple(chosen)), *self._notes]
+        self.ui.costLabel.text = "\n".join(lines)
+
+    def showReport(self):
+        result = self._parameters.GetNodeReference("Result") if self._parameters else None
+        report = result_nodes.report_of(result)
+        panel.fill_table(self.ui.volumeTable, report)
+        self.ui.resultButton.visible = report is not None
+        self.ui.warningLabel.text = "\n".join(f"⚠ {warning}" for warning in report["warnings"]) if report else ""
+        self.ui.warningLabel.visible = bool(report and report["warnings"])
+        self.ui.show3DButton.setSegmentationNode(result)
+
+    def onNestedToggled(self, nested):
+        if self._parameters is None:
+            return
+        self._parameters.SetParameter("Nested", "true" if nested else "false")
+        result, reference = (self._parameters.GetNodeReference(name) for name in ("Result", "Reference"))
+        if result_nodes.report_of(result) and reference:
+            result_nodes.set_nested(result, nested, result_nodes.labels_of(result, reference), reference)
+
+    def onCopy(self):
+        report = result_nodes.report_of(self._parameters.GetNodeReference("Result"))
+        if report:
+            qt.QApplication.clipboard().setText(panel.as_text(report))
+
+    # The segmentation
+
+    def onSegmentOrCancel(self):
+        if self.job:
+            self.cancel()
+            return
+        with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
+            dependencies.ensure()
+            self.ui.logText.setPlainText("")
+            self.job = self.logic.start(self.slots.nodes(), self.ui.deviceComboBox.currentText)
+            self._poll.start()
+        self.updatePanel()
+        self.onPoll()
+
+    def onPoll(self):
+        if self.job is None:
+            return
+        for line in self.job.poll():
+            self.ui.logText.appendPlainText(line)
+        self.ui.progressBar.value = self.job.percent
+        self.ui.statusLabel.text = panel.status(self.job.stage, self.job.seconds_left)
+        if self.job.finished:
+            self._finish()
+
+    def cancel(self):
+        """Kill the running segmentation, if any; nothing of it stays."""
+        if self.job is None:
+            return
+        self._poll.stop()
+        job, self.job = self.job, None
+        job.close()
+        self.updatePanel()
+
+    def _finish(self):
+        self._poll.stop()
+        job, self.job = self.job, None
+        try:
+            with slicer.util.tryWithErrorDisplay(_("The segmentation failed.")):
+                self.logic.showResult(job, self._parameters, self.ui.nestedCheckBox.checked)
+        finally:
+            job.close()
+            self.updatePanel()
+            self.showReport()
+
+
+class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
+    """Everything the panel does, for scripts: ``LCKDSegmentLogic().segment({"FLAIR": node})``."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        self._model = None
+        self.python = slicer_python()
+
+    @property
+    def model(self):
+        """The bundled model, checked once. Raises InputError when it is missing or damaged."""
+        self._model = self._model or load_model(None)
+        return self._model
+
+    def problem(self, nodes):
+        """Why these volumes (modality -> node) cannot be segmented, or None."""
+        if not nodes:
+            return _("Load at least one of T1, T1ce, T2 and FLAIR, or choose it above.")
+        names = {}
+        for modality, node in nodes.items():
+            if node.GetID() in names:
+                return _("{volume} is chosen for both {first} and {second}; choose another for one of them.").format(
+                    volume=node.GetName(), first=names[node.GetID()], second=modality
+                )
+            names[node.GetID()] = modality
+        return None
+
+    def costSentences(self, available):
+        """What is missing and what that costs, by the model card."""
+        try:
+            return cost_sentences(tuple(m for m in MODALITIES if m in available), self.model)
+        except InputError as error:
+            return [str(error)]
+
+    def start(self, nodes, device="auto"):
+        """Start segmenting volumes (modality -> node) in a child process; returns the job. Raises InputError."""
+        if problem := self.problem(nodes):
+            raise InputError(problem)
+        images = {modality: image_in_world(node) for modality, node in nodes.items()}
+        names = {modality: node.GetName() for modality, node in nodes.items()}
+        job = SegmentationJob(images, names, self.python, Path(__file__).resolve().parent, device)
+        job.reference_id = nodes[reference_modality(nodes)].GetID()
+        return job
+
+    def showResult(self, job, parameters, nested):
+        """Bring a finished job's result into the scene; returns the segmentation node. Raises InputError."""
+        if job.status != 0 or job.report is None:
+            raise InputError(job.error())
+        reference = slicer.mrmlScene.GetNodeByID(job.reference_id)
+        if reference is None:
+            raise InputError(_("The volume that was segmented is no longer in the scene."))
+        labels = result_nodes.read_labels(job.labels_path)
+        held = parameters.GetNodeReference("Result")
+        node = result_nodes.show_result(slicer.mrmlScene, labels, reference, job.report, nested, held)
+        parameters.SetNodeReferenceID("Result", node.GetID())
+        parameters.SetNodeReferenceID("Reference", reference.GetID())
+        self._jumpToTumour(labels, reference)
+        return node
+
+    def segment(self, nodes, device="auto", nested=False):
+        """Segment and wait; returns the segmentation node. For scripts and tests: the panel does not wait."""
+        job = self.start(nodes, device)
+        try:
+            while not job.finished:
+                job.poll()
+                slicer.app.processEvents()
+                time.sleep(POLL_MS / 1000)
+            return self.showResult(job, self.getParameterNode(), nested)
+        finally:
+            job.close()
+
+    def _jumpToTumour(self, labels, reference):
+        found = np.argwhere(labels)
+        if not len(found):
+            return
+        ijk_to_ras = vtk.vtkMatrix4x4()
+        reference.GetIJKToRASMatrix(ijk_to_ras)
+        point = ijk_to_ras.MultiplyPoint([*found.mean(axis=0)[::-1], 1.0])
+        if transform := reference.GetParentTransformNode():
+            to_world = vtk.vtkMatrix4x4()
+            transform.GetMatrixTransformToWorld(to_world)
+            point = to_world.MultiplyPoint(point)
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *point[:3])
+
+
+class LCKDSegmentTest(ScriptedLoadableModuleTest):
+    """Self-tests without network or GPU; a segmentation is run only where torch is installed."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        for test in (self.test_Detection, self.test_SameVolumeTwice, self.test_Segment):
+            self.setUp()
+            test()
+
+    def test_Detection(self):
+        self.delayDisplay("Detection from names")
+        for name in ("case_t1", "case_t1ce", "case_t2", "case_flair", "case_seg", "case_adc"):
+            self._addBrain(name)
+        found = {modality: node.GetName() for modality, node in propose(slicer.mrmlScene).nodes.items()}
+        expected = {"T1": "case_t1", "T1ce": "case_t1ce", "T2": "case_t2", "FLAIR": "case_flair"}
+        self.assertEqual(found, expected)
+
+    def test_SameVolumeTwice(self):
+        self.delayDisplay("The same volume in two slots is refused")
+        node = self._addBrain("case_t1")
+        logic = LCKDSegmentLogic()
+        self.assertIsNone(logic.problem({"T1": node}))
+        self.assertIn("both T1 and T2", logic.problem({"T1": node, "T2": node}))
+        self.assertIsNotNone(logic.problem({}))
+
+    def test_Segment(self):
+        if missing := dependencies.missing():
+            self.delayDisplay(f"Segmentation not tested: {', '.join(missing)} not installed")
+            return
+        self.delayDisplay("Segmentation in a child process")
+        node = self._addBrain("case_flair")
+        result = LCKDSegmentLogic().segment({"FLAIR": node}, device="cpu")
+        segmentation = result.GetSegmentation()
+        self.assertEqual([segmentation.GetNthSegmentID(i) for i in range(3)], list(LABELS))
+        report = result_nodes.report_of(result)
+        self.assertEqual(list(report["inputs"]), ["FLAIR"])
+        self.assertEqual([m["modality"] for m in report["missing"]], ["T1", "T1ce", "T2"])
+
+    def _addBrain(self, name):
+        """A small stripped 'brain': an ellipsoid with a bright ball in it."""
+        k, j, i = np.mgrid[-1:1:48j, -1:1:48j, -1:1:48j]
+        array = np.where(k**2 + j**2 + i**2 < 0.8, 100 + 20 * i, 0)
+        array = np.where((k - 0.2) ** 2 + (j - 0.3) ** 2 + i**2 < 0.05, 200, array).astype(np.int16)
+        node = slicer.util.addVolumeFromArray(array, name=name)
+        node.SetSpacing(3, 3, 3)
+        return node

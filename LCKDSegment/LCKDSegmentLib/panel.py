@@ -1,0 +1,112 @@
+"""Parts of the panel: the four sequence slots with their reasons, and the table of volumes."""
+
+import qt
+from slicer.i18n import tr as _
+
+from lckd.anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES
+from lckd.detection import Finding
+
+SURE = 0.8  # from this confidence on a finding is stated without a question mark
+
+
+STAGES = {"start": "Starting", "read": "Reading", "prepare": "Preparing", "segment": "Segmenting", "write": "Writing"}
+
+
+class SequenceSlots:
+    """Four node selectors, one per modality, each with a line that says what was found and why.
+
+    Args:
+        ui: the panel's widgets; selectors are named ``selectorT1`` ..., their lines ``reasonT1`` ....
+        on_user_choice: called with a modality when the user (not the program) changes its selector.
+    """
+
+    def __init__(self, ui, on_user_choice):
+        self.selectors = {name: getattr(ui, f"selector{name}") for name in MODALITIES}
+        self.reasons = {name: getattr(ui, f"reason{name}") for name in MODALITIES}
+        self._on_user_choice = on_user_choice
+        self._filling = False
+        for name, selector in self.selectors.items():
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node, name=name: self._changed(name))
+
+    def nodes(self) -> dict:
+        """Modality -> the chosen volume node, for the slots that are filled."""
+        chosen = {name: selector.currentNode() for name, selector in self.selectors.items()}
+        return {name: node for name, node in chosen.items() if node}
+
+    def fill(self, nodes: dict) -> None:
+        """Show these nodes (modality -> node or None) without taking it for the user's choice."""
+        self._filling = True
+        try:
+            for name, node in nodes.items():
+                self.selectors[name].setCurrentNode(node)
+        finally:
+            self._filling = False
+
+    def explain(self, findings: dict[str, Finding]) -> None:
+        """Write under every slot what its volume looks like; ``findings`` are by node ID."""
+        chosen = self.nodes()
+        for name, line in self.reasons.items():
+            node = chosen.get(name)
+            finding = findings.get(node.GetID()) if node else None
+            line.text, line.toolTip = reason(name, node is not None, finding)
+
+    def enable(self, enabled: bool) -> None:
+        for selector in self.selectors.values():
+            selector.enabled = enabled
+
+    def _changed(self, name: str) -> None:
+        if not self._filling:
+            self._on_user_choice(name)
+
+
+def reason(modality: str, filled: bool, finding: Finding | None) -> tuple[str, str]:
+    """The line under a slot and its tool tip."""
+    if not filled:
+        return _("not loaded"), ""
+    if finding is None or (finding.modality is None and finding.confidence < SURE):
+        return _("chosen by you; its name does not tell the sequence"), ""
+    evidence = "; ".join(finding.evidence)
+    if finding.modality != modality:
+        looks = finding.modality or _("none of the four sequences")
+        return _("⚠ looks like {sequence}: {why}").format(sequence=looks, why=evidence), evidence
+    sure = "" if finding.confidence >= SURE else _("perhaps; ")
+    return f"{sure}{evidence}", _("Confidence {percent}%").format(percent=round(100 * finding.confidence))
+
+
+def status(stage: str, seconds_left: float | None) -> str:
+    """The line under the progress bar."""
+    words = _(STAGES.get(stage, "Finishing"))
+    if seconds_left is None:
+        return words
+    return _("{stage}, about {seconds} s left").format(stage=words, seconds=max(1, round(seconds_left)))
+
+
+def fill_table(table, report: dict | None) -> None:
+    """Volumes in mL by label and region, with the expected Dice of the regions, in a QTableWidget."""
+    table.setRowCount(0)
+    if report is None:
+        return
+    table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+    for row, (name, structure) in enumerate(STRUCTURES.items()):
+        table.insertRow(row)
+        expected = f"{report['expected_dice'][name]['mean']:.2f}" if name in REGIONS else ""
+        title = qt.QTableWidgetItem(f"{structure.title} ({name})")
+        if name in LABELS:
+            title.setIcon(_swatch(structure.colour))
+        table.setItem(row, 0, title)
+        for column, text in ((1, f"{report['volumes_ml'][name]:.1f}"), (2, expected)):
+            item = qt.QTableWidgetItem(text)
+            item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+            table.setItem(row, column, item)
+
+
+def as_text(report: dict) -> str:
+    """The table as tab-separated text for the clipboard."""
+    rows = [f"{STRUCTURES[name].title} ({name})\t{value:.1f} mL" for name, value in report["volumes_ml"].items()]
+    return "\n".join(rows) + "\n"
+
+
+def _swatch(colour: tuple[int, int, int]):
+    pixels = qt.QPixmap(14, 14)
+    pixels.fill(qt.QColor(*colour))
+    return qt.QIcon(pixels)

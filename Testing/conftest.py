@@ -1,0 +1,49 @@
+"""Studies for the tests: phantoms made once a session, and real ones when the data folder is there.
+
+``LCKD_DATA`` names a folder with real studies (``brats/`` with its ``unpack.py``, ``raw/``, ``series_names.csv``).
+Tests that need it are skipped without it, and say so.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DATA = Path(os.environ.get("LCKD_DATA", "no LCKD_DATA set"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real studies here ({DATA}); set LCKD_DATA to their folder")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def brats_case(data, tmp_path_factory):
+    """Call with a case's name for its folder of NIfTI files."""
+    out = tmp_path_factory.mktemp("brats")
+
+    def unpack(name: str) -> Path:
+        if not (out / name).is_dir():
+            subprocess.run([sys.executable, data / "brats" / "unpack.py", out, name], check=True, capture_output=True)
+        return out / name
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory) -> Path:
+    """A phantom study's folder: four sequences and the label, 2 mm."""
+    from lckd_training.phantom import write_phantoms
+
+    return next(write_phantoms(tmp_path_factory.mktemp("phantom"), cases=1, size=96, seed=3))
+
+
+@pytest.fixture
+def sequence(phantom):
+    """Call with a modality for the phantom's file of it."""
+    return lambda modality: phantom / f"{phantom.name}_{modality.lower()}.nii.gz"

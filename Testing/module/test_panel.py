@@ -1,0 +1,198 @@
+"""The panel as a user meets it: slots fill, Segment runs, Cancel leaves nothing, errors are one line."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import slicer
+
+from lckd.anatomy import LABELS, MODALITIES
+from LCKDSegmentLib import dependencies
+
+LONG = 120  # seconds that a segmentation may take on a busy machine
+
+
+def load(sequence, *modalities):
+    return {modality: slicer.util.loadVolume(str(sequence(modality))) for modality in modalities}
+
+
+def settle(host):
+    host.process(0.4)
+
+
+def temporary_folders():
+    return set(Path(tempfile.gettempdir()).glob("LCKDSegment-*"))
+
+
+def alive(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def running(host, panel, sequence):
+    """A segmentation in its network stage."""
+    load(sequence, "FLAIR")
+    settle(host)
+    panel.ui.deviceComboBox.setCurrentText("cpu")
+    panel.ui.segmentButton.click()
+    assert host.process(LONG, lambda: panel.job is None or panel.job.percent >= 5)
+    assert panel.job is not None
+    return panel
+
+
+def test_module_loads_without_torch(tmp_path):
+    """What Slicer does at start-up, in a Python without torch and monai."""
+    code = (
+        "import sys; sys.modules.update({'torch': None, 'monai': None, 'safetensors': None, 'PIL': None})\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        "from host import boot\n"
+        f"module, widget = boot().loadModule({str(Path(__file__).parents[2] / 'LCKDSegment' / 'LCKDSegment.py')!r})\n"
+        "print(widget.ui.segmentButton.enabled, widget.ui.segmentButton.toolTip)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "False Load at least one" in done.stdout
+
+
+def test_nothing_loaded(panel):
+    assert not panel.ui.segmentButton.enabled
+    assert "Load at least one" in panel.ui.segmentButton.toolTip
+    assert "Research use only" in panel.ui.noticeLabel.text
+
+
+def test_slots_fill_as_volumes_come_and_go(host, panel, sequence):
+    nodes = load(sequence, *MODALITIES)
+    settle(host)
+    assert {m: n.GetID() for m, n in panel.slots.nodes().items()} == {m: n.GetID() for m, n in nodes.items()}
+    assert "flair" in panel.ui.reasonFLAIR.text
+    assert panel.ui.segmentButton.enabled
+    slicer.mrmlScene.RemoveNode(nodes["T1ce"])
+    settle(host)
+    assert list(panel.slots.nodes()) == ["T1", "T2", "FLAIR"]
+    assert "T1ce" in panel.ui.costLabel.text and "missing" in panel.ui.costLabel.text
+    assert panel.ui.segmentButton.enabled
+
+
+def test_choice_of_the_user_stays(host, panel, sequence):
+    nodes = load(sequence, "T1", "T2")
+    settle(host)
+    panel.ui.selectorT1ce.setCurrentNode(nodes["T1"])
+    assert not panel.ui.segmentButton.enabled
+    assert "both T1 and T1ce" in panel.ui.segmentButton.toolTip
+    panel.ui.selectorT1.setCurrentNode(None)
+    load(sequence, "FLAIR")
+    settle(host)
+    assert list(panel.slots.nodes()) == ["T1ce", "T2", "FLAIR"]
+    assert "looks like T1" in panel.ui.reasonT1ce.text
+    panel.ui.detectButton.click()
+    assert list(panel.slots.nodes()) == ["T1", "T2", "FLAIR"]
+
+
+def test_choices_are_saved_with_the_scene(host, panel, sequence, tmp_path):
+    nodes = load(sequence, "T1", "T2")
+    settle(host)
+    panel.ui.selectorFLAIR.setCurrentNode(nodes["T1"])
+    panel.ui.selectorT1.setCurrentNode(None)
+    panel.ui.deviceComboBox.setCurrentText("cpu")
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    settle(host)
+    assert panel.slots.nodes() == {}
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    settle(host)
+    assert {m: n.GetName() for m, n in panel.slots.nodes().items()} == {
+        "T2": nodes["T2"].GetName(),
+        "FLAIR": nodes["T1"].GetName(),
+    }
+    assert panel.ui.deviceComboBox.currentText == "cpu"
+
+
+def test_segment_by_clicking(running, host, tmp_path):
+    panel = running
+    host.grab(panel, tmp_path / "running.png")
+    assert panel.ui.segmentButton.text == "Cancel"
+    assert panel.ui.progressBar.visible
+    assert host.process(LONG, lambda: panel.job is None)
+    assert host.dialogs.shown == []
+    result = panel.logic.getParameterNode().GetNodeReference("Result")
+    segmentation = result.GetSegmentation()
+    assert [segmentation.GetNthSegmentID(i) for i in range(3)] == list(LABELS)
+    report = json.loads(result.GetAttribute("LCKDSegment.Report"))
+    assert report["inputs"]["FLAIR"]["volume"].endswith("flair")
+    assert panel.ui.volumeTable.rowCount == 5
+    assert panel.ui.volumeTable.item(4, 1).text() == f"{report['volumes_ml']['WT']:.1f}"
+    assert panel.ui.segmentButton.text == "Segment"
+    assert not temporary_folders()
+    panel.ui.nestedCheckBox.click()
+    assert segmentation.GetSegment("WT")
+    panel.ui.nestedCheckBox.click()
+    assert not segmentation.GetSegment("WT")
+    # Once more: the same node takes the new result.
+    panel.ui.segmentButton.click()
+    assert host.process(LONG, lambda: panel.job is None)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+
+@pytest.mark.parametrize("how", ["button", "scene", "module"])
+def test_cancel_leaves_nothing(running, host, how):
+    panel, process_id = running, running.job.process_id
+    if how == "button":
+        panel.ui.segmentButton.click()
+    elif how == "scene":
+        slicer.mrmlScene.Clear()
+    else:
+        panel.cleanup()
+    assert panel.job is None
+    assert not alive(process_id)
+    assert not temporary_folders()
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    settle(host)
+
+
+def test_failed_child_is_one_clear_line(troubled, open_panel, sequence):
+    host, panel = troubled, open_panel(troubled)
+    node = load(sequence, "FLAIR")["FLAIR"]
+    slicer.util.arrayFromVolume(node)[:] = 0
+    settle(host)
+    panel.ui.segmentButton.click()
+    assert host.process(LONG, lambda: panel.job is None)
+    shown = [item for item in host.dialogs.shown if item.kind == "error"]
+    assert len(shown) == 1
+    assert "every voxel is 0" in shown[0].text + shown[0].detail
+    assert not temporary_folders()
+    assert panel.ui.segmentButton.text == "Segment"
+
+
+def test_missing_packages_are_asked_for_at_click(troubled, open_panel, sequence, monkeypatch):
+    host, panel = troubled, open_panel(troubled)
+    load(sequence, "FLAIR")
+    settle(host)
+    monkeypatch.setattr(dependencies, "requirements", lambda: ["no-such-package>=1.0"])
+    panel.ui.segmentButton.click()
+    assert host.packages.installed == ["no-such-package>=1.0"]
+    assert panel.job is None  # the fake installs nothing, so the module says what is still missing
+    assert "no-such-package" in host.dialogs.shown[-1].text + host.dialogs.shown[-1].detail
+
+
+def test_own_self_test(host, panel):
+    """What Slicer's *Reload and Test* and ctest run."""
+    module = sys.modules["LCKDSegment"]
+    host.process()
+    test = module.LCKDSegmentTest()
+    test.runTest()
+    host.process(0.4)
+    assert "Segmentation in a child process" in host.dialogs.texts("delay")
+
+
+def test_reload(host, panel):
+    panel.onReload()
+    settle(host)
+    assert slicer.modules.LCKDSegmentWidget is not panel

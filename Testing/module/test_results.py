@@ -1,0 +1,91 @@
+"""From a result to MRML: segments, geometry, subject hierarchy, the report that stays with the scene."""
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+from lckd.anatomy import LABELS, STRUCTURES, terminology_entry
+from LCKDSegmentLib import result_nodes
+
+REPORT = {"inputs": {"FLAIR": {"volume": "flair"}}, "warnings": ["look"]}
+
+
+@pytest.fixture
+def reference(host):
+    node = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="flair")
+    node.SetSpacing(1, 2, 3)
+    node.SetOrigin(4, 5, 6)
+    return node
+
+
+@pytest.fixture
+def labels():
+    array = np.zeros((10, 12, 14), np.uint8)
+    array[2:8, 2:8, 2:8] = LABELS["ED"]
+    array[3:6, 3:6, 3:6] = LABELS["NCR"]
+    array[4, 4, 4:7] = LABELS["ET"]
+    return array
+
+
+def ids(node):
+    segmentation = node.GetSegmentation()
+    return [segmentation.GetNthSegmentID(i) for i in range(segmentation.GetNumberOfSegments())]
+
+
+def test_segments_have_names_colours_and_codes(reference, labels):
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    assert ids(node) == list(LABELS)
+    for name in LABELS:
+        segment = node.GetSegmentation().GetSegment(name)
+        assert segment.GetName() == STRUCTURES[name].title
+        assert np.allclose(segment.GetColor(), np.array(STRUCTURES[name].colour) / 255)
+        entry = vtk.reference("")
+        segment.GetTag("TerminologyEntry", entry)
+        assert str(entry) == terminology_entry(name)
+
+
+def test_voxels_and_geometry_come_back(reference, labels):
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=True)
+    assert (result_nodes.labels_of(node, reference) == labels).all()
+    whole = slicer.util.arrayFromSegmentBinaryLabelmap(node, "WT", reference)
+    assert ((whole > 0) == (labels > 0)).all()
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    assert node.GetNodeReference(role) is reference
+
+
+def test_nested_regions_come_and_go(reference, labels):
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=True)
+    assert ids(node) == [*LABELS, "TC", "WT"]
+    result_nodes.set_nested(node, False, labels, reference)
+    assert ids(node) == list(LABELS)
+
+
+def test_same_node_is_used_again(reference, labels):
+    first = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    again = result_nodes.show_result(slicer.mrmlScene, labels * 0, reference, REPORT, nested=False, node=first)
+    assert again is first
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+    assert not result_nodes.labels_of(again, reference).any()
+
+
+def test_result_lies_beside_its_input_and_moves_with_it(reference, labels):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(reference), study)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    reference.SetAndObserveTransformNodeID(transform.GetID())
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
+    assert node.GetParentTransformNode() is transform
+
+
+def test_report_survives_saving_the_scene(reference, labels, tmp_path):
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    name = node.GetName()
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    loaded = slicer.util.getNode(name)
+    assert result_nodes.report_of(loaded) == REPORT
+    assert ids(loaded) == list(LABELS)

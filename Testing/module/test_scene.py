@@ -1,0 +1,116 @@
+"""From MRML nodes to a study, and their voxels in world space."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+import vtk
+
+from lckd.errors import InputError
+from LCKDSegmentLib.scene import candidate_nodes, image_in_world, propose
+
+pytestmark = pytest.mark.usefixtures("host")
+
+
+def add(name, shape=(8, 9, 10), spacing=(1, 1, 1)):
+    node = slicer.util.addVolumeFromArray(np.arange(np.prod(shape), dtype=np.int16).reshape(shape), name=name)
+    node.SetSpacing(*spacing)
+    return node
+
+
+def names(proposal):
+    return {modality: node.GetName() for modality, node in proposal.nodes.items()}
+
+
+def test_empty_scene():
+    assert propose(slicer.mrmlScene).nodes == {}
+
+
+def test_label_maps_and_own_results_are_no_candidates():
+    add("case_t1")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "case_t2")
+    add("case_flair").SetAttribute("LCKDSegment.Report", "{}")
+    add("case_t1ce").SetHideFromEditors(True)
+    assert [node.GetName() for node in candidate_nodes(slicer.mrmlScene)] == ["case_t1"]
+
+
+def test_the_more_detailed_of_two_is_taken_and_the_other_named():
+    add("flair_tra_5mm", shape=(20, 64, 64), spacing=(1, 1, 5))
+    add("flair_3d", shape=(60, 64, 64))
+    proposal = propose(slicer.mrmlScene)
+    assert names(proposal) == {"FLAIR": "flair_3d"}
+    assert "flair_tra_5mm" in proposal.notes[0]
+
+
+def test_two_patients_are_never_mixed():
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    for patient, loaded in {"A": ["T1", "T1 post gad"], "B": ["Ax FLAIR"]}.items():
+        subject = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), patient)
+        study = hierarchy.CreateStudyItem(subject, "2026")
+        for name in loaded:
+            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(add(name)), study)
+    proposal = propose(slicer.mrmlScene)
+    assert names(proposal) == {"T1": "T1", "T1ce": "T1 post gad"}
+    assert any("2 studies are loaded" in note for note in proposal.notes)
+
+
+def test_dicom_tags_come_from_the_database():
+    class Database:
+        def instanceValue(self, uid, tag):
+            assert uid == "1.2.3"
+            return {"0018,0080": "5000", "0018,0081": "388", "0018,0082": "1800"}.get(tag, "")
+
+    add("Series 301").SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    assert propose(slicer.mrmlScene).nodes == {}
+    assert names(propose(slicer.mrmlScene, Database())) == {"FLAIR": "Series 301"}
+
+
+def test_image_in_world_has_the_nodes_geometry():
+    node = add("t1", spacing=(0.5, 2, 3))
+    node.SetOrigin(10, -20, 30)
+    node.SetIJKToRASDirections(0, 0, 1, -1, 0, 0, 0, 1, 0)
+    image = image_in_world(node)
+    assert image.GetSize() == (10, 9, 8)
+    for ijk in ((0, 0, 0), (9, 0, 0), (3, 4, 5)):
+        matrix = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        ras = np.array(matrix.MultiplyPoint([*ijk, 1])[:3])
+        assert np.allclose(image.TransformIndexToPhysicalPoint(ijk), ras * [-1, -1, 1])
+        assert image.GetPixel(*ijk) == slicer.util.arrayFromVolume(node)[ijk[::-1]]
+
+
+def test_linear_parent_transform_is_applied():
+    node = add("t1")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    matrix = vtk.vtkTransform()
+    matrix.Translate(5, 6, 7)
+    matrix.RotateZ(30)
+    transform.SetMatrixTransformToParent(matrix.GetMatrix())
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    image = image_in_world(node)
+    assert np.allclose(image.GetOrigin(), (-5, -6, 7))
+    plain = np.diag([-1, -1, 1])  # Slicer's default axes are RAS, the image's LPS
+    turn = np.array([[matrix.GetMatrix().GetElement(r, c) for c in range(3)] for r in range(3)])
+    assert np.allclose(np.array(image.GetDirection()).reshape(3, 3), plain @ turn)
+    assert np.allclose(sitk.GetArrayFromImage(image), slicer.util.arrayFromVolume(node))
+
+
+def test_shear_and_warp_are_refused():
+    node = add("t1")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    shear = vtk.vtkMatrix4x4()
+    shear.SetElement(0, 1, 0.5)
+    transform.SetMatrixTransformToParent(shear)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    with pytest.raises(InputError, match="shears"):
+        image_in_world(node)
+    warp = vtk.vtkThinPlateSplineTransform()
+    points = vtk.vtkPoints()
+    for corner in ((0, 0, 0), (9, 0, 0), (0, 9, 0), (0, 0, 9)):
+        points.InsertNextPoint(corner)
+    warp.SetSourceLandmarks(points)
+    warp.SetTargetLandmarks(points)
+    warp.SetBasisToR()
+    transform.SetAndObserveTransformToParent(warp)
+    with pytest.raises(InputError, match="not linear"):
+        image_in_world(node)

@@ -1,0 +1,197 @@
+"""The whole path: any subset in, labels, segmentation, report and picture out, on the reference's own grid."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicerio
+from command import lckd
+from PIL import Image
+
+from lckd.anatomy import LABELS, MODALITIES, STRUCTURES, subset_name, subsets
+from lckd.model_folder import load_model
+from lckd.preprocessing import same_grid
+from lckd.segment import Request, segment
+
+HELD_OUT = "Brats18_2013_11_1"
+"""A real case that the bundled model was not trained on; a test makes sure of it."""
+
+
+def labels_of(path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def run(inputs: dict[str, Path], output: Path, **options) -> dict:
+    return segment(Request([], output, inputs, device="cpu", **options))
+
+
+def test_the_real_case_was_held_out():
+    card = load_model(None).card
+    assert HELD_OUT in card["election"]["validation_cases"]
+
+
+@pytest.mark.parametrize("subset", subsets(), ids=subset_name)
+def test_every_subset_of_a_real_case(brats_case, tmp_path, subset):
+    folder = brats_case(HELD_OUT)
+    files = {name: folder / f"{HELD_OUT}_{name.lower()}.nii.gz" for name in subset}
+    report = run(files, tmp_path / "out.nii.gz")
+    found, truth = labels_of(tmp_path / "out.nii.gz"), labels_of(folder / f"{HELD_OUT}_seg.nii.gz")
+    assert found.shape == truth.shape
+    assert set(np.unique(found)) <= {0, *LABELS.values()}
+    assert found.any()
+    assert [m["modality"] for m in report["missing"]] == [m for m in MODALITIES if m not in subset]
+    if len(subset) == 4:
+        assert dice(found > 0, truth > 0) >= 0.7
+
+
+def test_command_writes_everything(phantom, tmp_path):
+    """The documented command: a folder in, four files out, exit 0."""
+    done = lckd("segment", phantom, "-o", tmp_path / "out.seg.nrrd", "--report", tmp_path / "report.json",
+                "--picture", tmp_path / "picture.png", "--probabilities", tmp_path / "probabilities")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Research use only" in done.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["inputs"]) == sorted(report["inputs"], key=list(report["inputs"]).index)
+    assert set(report["inputs"]) == set(MODALITIES) and report["missing"] == []
+    assert set(report["volumes_ml"]) == set(STRUCTURES)
+    assert report["model"]["sha256"] == load_model(None).card["weights_sha256"]
+    assert set(report["seconds"]) == {"read", "prepare", "segment", "write"}
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 1200
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 500
+    percent = labels_of(tmp_path / "probabilities" / "WT.nii.gz")
+    labels = labels_of(tmp_path / "out.seg.nrrd")
+    assert percent.max() <= 100
+    assert ((percent > 50) <= (labels > 0)).all()
+
+
+def test_segmentation_opens_as_segments(phantom, sequence, tmp_path):
+    """slicerio, Slicer's own reader of .seg.nrrd for Python, finds names, colours and codes."""
+    run({"FLAIR": sequence("FLAIR")}, tmp_path / "out.seg.nrrd")
+    read = slicerio.read_segmentation(str(tmp_path / "out.seg.nrrd"))
+    assert [s["name"] for s in read["segments"]] == [STRUCTURES[n].title for n in LABELS]
+    assert [s["labelValue"] for s in read["segments"]] == list(LABELS.values())
+    for segment_, name in zip(read["segments"], LABELS, strict=True):
+        code = STRUCTURES[name].type
+        assert segment_["terminology"]["type"] == [code.scheme, code.value, code.meaning]
+        assert np.allclose(segment_["color"], np.array(STRUCTURES[name].colour) / 255, atol=1e-5)
+    image = sitk.ReadImage(str(sequence("FLAIR")))
+    assert same_grid(sitk.ReadImage(str(tmp_path / "out.seg.nrrd")), image)
+
+
+def test_labels_2023(sequence, tmp_path):
+    run({"T1ce": sequence("T1ce")}, tmp_path / "a.nii.gz")
+    run({"T1ce": sequence("T1ce")}, tmp_path / "b.nii.gz", labels="brats2023")
+    a, b = labels_of(tmp_path / "a.nii.gz"), labels_of(tmp_path / "b.nii.gz")
+    assert 4 not in b
+    assert ((a == 4) == (b == 3)).all()
+
+
+def test_missing_teacher_is_said(sequence, tmp_path):
+    model = load_model(None)
+    report = run({"T2": sequence("T2")}, tmp_path / "out.nii.gz")
+    taught = {m["modality"]: m["teaches"] for m in report["missing"]}
+    assert taught == {m: [r for r, t in model.teachers.items() if t == m] for m in ("T1", "T1ce", "FLAIR")}
+    words = " ".join(report["expectation"])
+    for region in taught["T1ce"]:
+        here, complete = (model.expected_dice(s)[region]["mean"] for s in (("T2",), MODALITIES))
+        assert f"expected {region} Dice {here:.2f} instead of {complete:.2f}" in words
+
+
+def test_json_progress(sequence, tmp_path):
+    done = lckd("segment", "--flair", sequence("FLAIR"), "-o", tmp_path / "out.nii.gz", "--json-progress")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [e["stage"] for e in events if e.get("done") == 0] == ["read", "prepare", "segment", "write"]
+    assert events[-1]["stage"] == "report" and events[-1]["report"]["missing"]
+    windows = [e for e in events if e["stage"] == "segment"]
+    assert [e["done"] for e in windows[1:]] == list(range(1, windows[-1]["of"] + 1))
+
+
+def test_cancel_leaves_nothing(sequence, tmp_path):
+    command = [sys.executable, "-m", "lckd", "segment", sequence("FLAIR"), "-o", tmp_path / "out.nii.gz"]
+    process = subprocess.Popen([*command, "--json-progress"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "prepare" not in process.stdout.readline():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == "lckd: cancelled\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def whole_tumour(brats_case, tmp_path):
+    """Call with a function that changes each image: the WT mask, brought back to the case's own grid."""
+    folder = brats_case(HELD_OUT)
+    original = sitk.ReadImage(str(folder / f"{HELD_OUT}_flair.nii.gz"))
+
+    def result(change) -> np.ndarray:
+        files = {}
+        for name in ("T1ce", "FLAIR"):
+            image = change(sitk.ReadImage(str(folder / f"{HELD_OUT}_{name.lower()}.nii.gz"), sitk.sitkFloat32))
+            files[name] = tmp_path / f"{name}.nii.gz"
+            sitk.WriteImage(image, str(files[name]))
+        run(files, tmp_path / "out.nii.gz")
+        labels = sitk.ReadImage(str(tmp_path / "out.nii.gz"))
+        assert same_grid(labels, sitk.ReadImage(str(files["T1ce"])))
+        back = sitk.Resample(sitk.Cast(labels > 0, sitk.sitkFloat32), original, sitk.Transform(), sitk.sitkLinear)
+        return sitk.GetArrayFromImage(back) > 0.5
+
+    return result
+
+
+@pytest.mark.parametrize("orientation", ["LAS", "RPI", "PIR"])
+def test_stored_orientation_does_not_matter(whole_tumour, orientation):
+    plain = whole_tumour(lambda image: image)
+    turned = whole_tumour(lambda image: sitk.DICOMOrient(image, orientation))
+    assert dice(plain, turned) >= 0.95
+
+
+def test_oblique_anisotropic_grid_with_shifted_origin(whole_tumour):
+    def oblique(image):
+        turn = sitk.Euler3DTransform()
+        centre = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+        turn.SetRotation(0.15, -0.1, 0.2)
+        spacing, size = np.array([0.8, 0.8, 2.0]), np.array([300, 300, 100])
+        direction = np.array(turn.GetMatrix()).reshape(3, 3)
+        origin = np.array(centre) - direction @ ((size - 1) / 2 * spacing)
+        return sitk.Resample(image, size.tolist(), sitk.Transform(), sitk.sitkLinear, origin.tolist(),
+                             spacing.tolist(), turn.GetMatrix())  # fmt: skip
+
+    plain = whole_tumour(lambda image: image)
+    assert dice(plain, whole_tumour(oblique)) >= 0.95
+
+
+def test_inputs_on_different_grids(sequence, tmp_path):
+    """A T1ce with another spacing and field of view is brought to the reference's grid, and the report says so."""
+    image = sitk.ReadImage(str(sequence("FLAIR")), sitk.sitkFloat32)
+    coarse = sitk.Resample(image, [60, 60, 40], sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), [3.0, 3.0, 4.5])
+    sitk.WriteImage(coarse, str(tmp_path / "flair.nii.gz"))
+    report = run({"T1ce": sequence("T1ce"), "FLAIR": tmp_path / "flair.nii.gz"}, tmp_path / "out.nii.gz")
+    assert report["reference"] == "T1ce"
+    assert "FLAIR: resampled to the grid of T1ce" in report["preprocessing"]
+
+
+def test_other_patient_is_noticed(sequence, tmp_path):
+    image = sitk.ReadImage(str(sequence("FLAIR")))
+    image.SetOrigin([500.0, 500.0, 500.0])
+    sitk.WriteImage(image, str(tmp_path / "flair.nii.gz"))
+    report = run({"T1ce": sequence("T1ce"), "FLAIR": tmp_path / "flair.nii.gz"}, tmp_path / "out.nii.gz")
+    assert any("FLAIR does not overlap T1ce" in warning for warning in report["warnings"])
+
+
+def test_skull_is_noticed(data, tmp_path):
+    path = data / "raw" / "TCGA-FG-6692" / "MRHR_FLAIR_AX.nii.gz"
+    report = run({"FLAIR": path}, tmp_path / "out.nii.gz")
+    assert any("does not look skull-stripped" in warning for warning in report["warnings"])
+    assert same_grid(sitk.ReadImage(str(tmp_path / "out.nii.gz")), sitk.ReadImage(str(path)))
