@@ -1,11 +1,12 @@
 """From a study's volumes to the array the network sees, and back: one function each way, for training and inference.
 
-The working grid is the reference volume's own, turned to the closest of LPS axes and resampled to 1 mm. A study already
-on such a grid (BraTS) is taken voxel for voxel. Arrays are (z, y, x) as SimpleITK gives them; physical space is LPS.
+The working grid covers the reference volume at 1 mm along the patient's axes. A study already on such a grid (BraTS) is
+taken voxel for voxel. Arrays are (z, y, x) as SimpleITK gives them; physical space is LPS.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 from .anatomy import MODALITIES, REGION_LABELS
 
 TOLERANCE = 1e-3  # mm, and for direction cosines: less is rounding in a file's header
+UPRIGHT = 0.05  # direction cosines (3 degrees): less is how a head lies, and is not resampled away
 BRAIN_ML = 2000.0  # no adult brain is larger: more foreground than this means that the skull is still there
 
 
@@ -78,23 +80,28 @@ def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preproc
 
 
 def working_grid(reference: sitk.Image, spacing: float) -> sitk.Image:
-    """The reference's extent, axes turned to the closest of LPS, at isotropic spacing (mm), as an empty image."""
+    """An empty image of the reference's extent along the patient's axes (LPS) at isotropic spacing in mm.
+
+    A reference that has that spacing and lies (almost) along the axes gives its own grid, so that nothing is resampled;
+    an oblique one is stood upright, because the network has learnt upright heads.
+    """
     oriented = sitk.DICOMOrient(reference, "LPS")
-    old_size, old_spacing = np.array(oriented.GetSize()), np.array(oriented.GetSpacing())
-    grid = sitk.Image([1, 1, 1], sitk.sitkUInt8)
-    if np.allclose(old_spacing, spacing, atol=TOLERANCE):
-        size, origin = old_size, oriented.GetOrigin()
-        spacings = oriented.GetSpacing()
+    upright = np.allclose(np.array(oriented.GetDirection()).reshape(3, 3), np.eye(3), atol=UPRIGHT)
+    if upright and np.allclose(oriented.GetSpacing(), spacing, atol=TOLERANCE):
+        size, spacings = oriented.GetSize(), oriented.GetSpacing()
+        origin, direction = oriented.GetOrigin(), oriented.GetDirection()
     else:
-        size = np.maximum(np.ceil(old_size * old_spacing / spacing - TOLERANCE), 1).astype(int)
-        spacings = (spacing,) * 3
-        # Both grids share the centre, so that a half voxel is not lost on one side.
-        shift = (old_size - 1) * old_spacing / 2 - (size - 1) * spacing / 2
-        origin = np.array(oriented.GetOrigin()) + np.array(oriented.GetDirection()).reshape(3, 3) @ shift
+        limits = [(-0.5, n - 0.5) for n in oriented.GetSize()]
+        corners = [oriented.TransformContinuousIndexToPhysicalPoint(corner) for corner in product(*limits)]
+        first, last = np.min(corners, axis=0), np.max(corners, axis=0)
+        size = np.maximum(np.ceil((last - first) / spacing - TOLERANCE), 1)
+        # Both share the centre, so that no half voxel is lost on one side.
+        origin = (first + last) / 2 - (size - 1) * spacing / 2
+        spacings, direction = (spacing,) * 3, np.eye(3).flatten()
     grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
     grid.SetSpacing([float(s) for s in spacings])
     grid.SetOrigin([float(o) for o in origin])
-    grid.SetDirection(oriented.GetDirection())
+    grid.SetDirection([float(d) for d in direction])
     return grid
 
 

@@ -117,12 +117,16 @@ def test_json_progress(sequence, tmp_path):
     assert [e["done"] for e in windows[1:]] == list(range(1, windows[-1]["of"] + 1))
 
 
-def test_cancel_leaves_nothing(sequence, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_cancel_leaves_nothing(sequence, tmp_path, how):
     command = [sys.executable, "-m", "lckd", "segment", sequence("FLAIR"), "-o", tmp_path / "out.nii.gz"]
-    process = subprocess.Popen([*command, "--json-progress"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--json-progress"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a shell's & ignores it
+    )  # fmt: skip
     while "prepare" not in process.stdout.readline():
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == "lckd: cancelled\n"

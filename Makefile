@@ -1,0 +1,54 @@
+# make demo [STUDY=folder]   set everything up and segment a phantom study without T1ce (or your own study)
+# make test                  set everything up and run all tests
+# make lint                  ruff, format included
+# make screenshots           draw the README's pictures anew
+# Everything lives in .venv; constraints.txt pins what the tests were last run with.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q install -c constraints.txt
+# A folder of real studies, used by the tests when it is there (see Testing/README.md).
+LCKD_DATA ?= ../shared/data
+DEMO := demo
+
+.PHONY: demo test lint screenshots clean
+
+demo: $(VENV)/installed
+ifdef STUDY
+	@mkdir -p $(DEMO)
+	$(BIN)/lckd segment "$(STUDY)" -o $(DEMO)/segmentation.seg.nrrd --report $(DEMO)/report.json --picture $(DEMO)/picture.png
+else
+	$(BIN)/lckd phantom $(DEMO) --cases 1 --size 160
+	@rm -f $(DEMO)/Phantom_00_000/*_t1ce.nii.gz
+	$(BIN)/lckd segment $(DEMO)/Phantom_00_000 -o $(DEMO)/segmentation.seg.nrrd --report $(DEMO)/report.json --picture $(DEMO)/picture.png
+endif
+	@echo "segmentation: $(DEMO)/segmentation.seg.nrrd   report: $(DEMO)/report.json   picture: $(DEMO)/picture.png"
+
+test: $(VENV)/tested
+	@sh Testing/system-packages.sh
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" LCKD_DATA="$(LCKD_DATA)" $(BIN)/python -m pytest -q
+
+lint: $(VENV)/tested
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+# torch first and by itself: its pinned version decides which build the rest gets.
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -e ".[training]"
+	@touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(PIP) -e ".[training,test]"
+	@touch $@
+
+screenshots: $(VENV)/tested
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python Testing/module/screenshots.py
+	$(BIN)/lckd phantom $(DEMO) --cases 1 --size 160
+	@rm -f $(DEMO)/Phantom_00_000/*_t1ce.nii.gz
+	$(BIN)/lckd segment $(DEMO)/Phantom_00_000 -o $(DEMO)/segmentation.seg.nrrd --picture docs/result.png
+
+clean:
+	rm -rf $(VENV) $(DEMO) build

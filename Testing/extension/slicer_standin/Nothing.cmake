@@ -1,0 +1,1 @@
+# What Slicer generates for its own packaging is not needed here.
