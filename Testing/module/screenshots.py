@@ -20,6 +20,7 @@ OUT = Path(__file__).parents[2] / "docs"
 def main() -> None:
     host = boot()
     import slicer
+
     from LCKDSegmentLib import result_nodes
 
     _, panel = host.loadModule(MODULE)

@@ -1,0 +1,54 @@
+"""The child process: live lines, exit status, and a kill that takes its children along."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from LCKDSegmentLib.child_process import ChildProcess
+
+
+def wait(child, seconds=20):
+    lines, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        new, status = child.poll()
+        lines += new
+        if status is not None:
+            return lines, status
+        time.sleep(0.01)
+    raise AssertionError("the child did not end")
+
+
+def test_lines_and_status():
+    child = ChildProcess([sys.executable, "-c", "import sys; print('ü'); print('b', file=sys.stderr); sys.exit(3)"])
+    lines, status = wait(child)
+    assert sorted(lines) == ["b", "ü"] and status == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are killed in another way on Windows")
+def test_kill_takes_grandchildren_along():
+    code = (
+        "import subprocess, sys, time;"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print(p.pid, flush=True);"
+        "time.sleep(600)"
+    )
+    child = ChildProcess([sys.executable, "-c", code])
+    lines = []
+    while not lines:
+        lines, _ = child.poll()
+        time.sleep(0.01)
+    child.kill()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.process_id, 0)
+    for _ in range(100):  # the grandchild is reaped by init, not by us
+        try:
+            with open(f"/proc/{lines[0]}/stat") as stat:
+                if stat.read().split()[2] == "Z":
+                    break
+        except FileNotFoundError:
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("the grandchild is still alive")
+    child.kill()  # a second time does no harm

@@ -1,0 +1,43 @@
+"""A folder of DICOM series, as it comes from the scanner."""
+
+import pytest
+import SimpleITK as sitk
+from dicom import write_series
+from pydicom.uid import generate_uid
+
+from lckd.errors import InputError
+from lckd.preprocessing import same_grid
+from lckd.segment import Request, segment
+from lckd.studies import choose_study
+from lckd.volumes import find_volumes
+
+
+@pytest.fixture
+def exam(sequence, tmp_path):
+    """FLAIR (named), T1ce (told by tags alone), diffusion, and a localizer of two slices, in one folder."""
+    uid, folder = generate_uid(), tmp_path / "exam"
+    flair, t1ce, t2 = (sitk.ReadImage(str(sequence(name))) for name in ("FLAIR", "T1ce", "T2"))
+    write_series(t2[:, :, 40:42], folder, "localizer", 1, uid)
+    write_series(flair, folder, "t2_tirm_tra_dark-fluid", 2, uid, EchoTime=120, RepetitionTime=9000, InversionTime=2500)
+    write_series(t1ce, folder, "SERIES 3", 3, uid, EchoTime=9, RepetitionTime=550, ScanningSequence="SE",
+                 ContrastBolusAgent="Gadobutrol")  # fmt: skip
+    write_series(t2, folder, "ep2d_diff_b1000", 4, uid, ScanningSequence="EP")
+    return folder
+
+
+def test_series_are_told_apart(exam):
+    study = choose_study(find_volumes([exam]), {})
+    assert study.available == ("T1ce", "FLAIR")
+    assert [volume.name for volume, _ in study.others] == ["ep2d_diff_b1000"]
+
+
+def test_exam_is_segmented_on_the_series_grid(exam, sequence, tmp_path):
+    report = segment(Request([exam], tmp_path / "out.nii.gz", device="cpu"))
+    assert report["reference"] == "T1ce"
+    assert same_grid(sitk.ReadImage(str(tmp_path / "out.nii.gz")), sitk.ReadImage(str(sequence("T1ce"))))
+
+
+def test_two_studies_are_refused(exam, sequence):
+    write_series(sitk.ReadImage(str(sequence("T2"))), exam, "t2_tse", 9, generate_uid())
+    with pytest.raises(InputError, match="2 studies"):
+        choose_study(find_volumes([exam]), {})

@@ -1,0 +1,86 @@
+"""The network: the fill as the paper has it, missing modalities never computed, the fused normalisation."""
+
+import numpy as np
+import pytest
+import torch
+
+from lckd.anatomy import MODALITIES
+from lckd.inference import count_windows, nested, predict
+from lckd.network import Fusion, Network
+from lckd.normalisation import InstanceNormLeakyReLU
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return Network(widths=(4, 8, 8), depth=1).eval()
+
+
+@pytest.mark.parametrize("available", [[1, 1, 1, 1], [0, 1, 0, 0], [1, 0, 0, 1], [0, 1, 1, 1]])
+def test_fusion_is_a_convolution_on_features_filled_by_the_mean(available):
+    torch.manual_seed(0)
+    fusion, mask = Fusion(3), torch.tensor([available], dtype=torch.bool)
+    features = torch.randn(1, 4, 3, 2, 2, 2)
+    filled = torch.where(mask[0][:, None, None, None, None], features[0], features[0][mask[0]].mean(0))
+    expected = torch.einsum("mio,mizyx->ozyx", fusion.weight, filled) + fusion.bias[:, None, None, None]
+    assert torch.allclose(fusion(features, mask)[0], expected, atol=1e-5)
+    only = features[:, mask[0]]  # as at inference: the missing ones do not exist at all
+    assert torch.allclose(fusion(only, mask)[0], expected, atol=1e-5)
+
+
+def test_a_missing_modality_is_absent(network):
+    """What stands in the channels of missing modalities changes nothing: they are not looked at."""
+    images = torch.randn(1, 4, 16, 16, 16)
+    index = torch.arange(4)
+    available = torch.tensor([[False, True, False, True]])
+    features = [f[None] for f in network.encode(images[0][:, None], index)]
+    other = images.clone()
+    other[:, [0, 2]] = 99.0
+    changed = [f[None] for f in network.encode(other[0][:, None], index)]
+    a, b = network.decode(features, available), network.decode(changed, available)
+    assert torch.allclose(a, b)
+    assert torch.allclose(a, network(images[:, [1, 3]], ("T1ce", "FLAIR")), atol=1e-5)
+
+
+def test_one_modality_costs_much_less_than_four(network):
+    """Counted, not timed: floating point operations of the network that ships."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = {}
+    for modalities in (MODALITIES, ("FLAIR",)):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            Network()(torch.zeros(1, len(modalities), 64, 64, 64), modalities)
+        counts[len(modalities)] = counter.get_total_flops()
+    assert counts[1] / counts[4] <= 0.4
+
+
+def test_fused_normalisation_agrees_with_torch():
+    torch.manual_seed(0)
+    norm = InstanceNormLeakyReLU(8)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+    x = torch.randn(2, 8, 8, 8, 16) * 3 + 2
+    fine = x.clone().requires_grad_()
+    coarse = x.bfloat16().to(memory_format=torch.channels_last_3d).requires_grad_()
+    upstream = torch.randn_like(x)
+    norm(fine).backward(upstream)
+    gradients = [norm.weight.grad.clone(), norm.bias.grad.clone()]
+    norm.zero_grad()
+    out = norm(coarse)
+    out.backward(upstream.bfloat16())
+    assert (out.float() - norm(x)).abs().mean() < 0.02
+    assert (coarse.grad.float() - fine.grad).abs().mean() < 0.02 * fine.grad.abs().mean()
+    for ours, theirs in zip([norm.weight.grad, norm.bias.grad], gradients, strict=True):
+        assert torch.allclose(ours, theirs, rtol=0.05, atol=0.05 * theirs.abs().max())
+
+
+def test_predict_counts_its_windows_and_nests(network):
+    seen = []
+    images = np.random.default_rng(0).normal(size=(1, 40, 30, 50)).astype(np.float32)
+    probabilities = predict(network, images, ("T2",), 32, torch.device("cpu"), lambda done, of: seen.append((done, of)))
+    total = count_windows((40, 30, 50), 32)
+    assert seen == [(n, total) for n in range(1, total + 1)]
+    assert probabilities.shape == (3, 40, 30, 50)
+    assert (probabilities[0] <= probabilities[1]).all() and (probabilities[1] <= probabilities[2]).all()
+    assert nested(np.array([0.9, 0.2, 0.5])).tolist() == [0.9, 0.9, 0.9]
