@@ -1,27 +1,10 @@
-"""One host per test process; every test gets it with a fresh scene and must leave no hidden problem behind."""
+"""The example module and a synthetic segmentation, for the host's own tests."""
 
 from pathlib import Path
 
 import pytest
 
-from host import boot
-
-HOST = boot()  # before the test files are imported, so that they can import qt, ctk and slicer at their top
-
-
-@pytest.fixture
-def host():
-    HOST.reset()
-    yield HOST
-    assert HOST.problems() == []
-
-
-@pytest.fixture
-def troubled():
-    """The host for tests that cause problems on purpose."""
-    HOST.reset()
-    yield HOST
-    HOST.reset()
+from hosting import host, troubled  # noqa: F401 - fixtures
 
 
 @pytest.fixture

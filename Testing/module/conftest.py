@@ -4,25 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from host import boot
+from hosting import HOST, host, troubled  # noqa: F401 - fixtures
 
 MODULE = Path(__file__).parents[2] / "LCKDSegment" / "LCKDSegment.py"
-HOST = boot()  # before the test files are imported, so that they can import qt and slicer at their top
-
-
-@pytest.fixture
-def host():
-    HOST.reset()
-    yield HOST
-    assert HOST.problems() == []
-
-
-@pytest.fixture
-def troubled():
-    """The host for tests in which the module is meant to show an error."""
-    HOST.reset()
-    yield HOST
-    HOST.reset()
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 import SimpleITK as sitk
-from dicom import write_series
 from pydicom.uid import generate_uid
 
+from dicom import write_series
 from lckd.errors import InputError
 from lckd.preprocessing import same_grid
 from lckd.segment import Request, segment

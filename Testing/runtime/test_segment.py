@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicerio
-from command import lckd
 from PIL import Image
 
+from command import lckd
 from lckd.anatomy import LABELS, MODALITIES, STRUCTURES, subset_name, subsets
 from lckd.model_folder import load_model
 from lckd.preprocessing import same_grid
