@@ -39,7 +39,7 @@ class LCKDSegment(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("LCKD Segment")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = []
+        parent.dependencies = ["Segmentations", "SubjectHierarchy", "Terminologies"]
         parent.contributors = ["The LCKDSegment developers"]
         parent.helpText = _(
             "Finds which of the MR sequences T1, T1ce, T2 and FLAIR are loaded and segments the glioma (enhancing "
@@ -50,6 +50,13 @@ class LCKDSegment(ScriptedLoadableModule):
             "Model trained on BraTS data (Menze 2015, Bakas 2017 and 2018, Baid 2021)."
         )
         parent.icon = qt.QIcon(str(dependencies.resource("Icons/LCKDSegment.png")))
+        slicer.app.connect("startupCompleted()", registerTerminology)
+
+
+def registerTerminology():
+    """Offer our segments' codes in Slicer's terminology selector."""
+    path = dependencies.resource("Terminology/LCKDSegment.term.json")
+    slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(path))
 
 
 class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -58,6 +65,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.logic = None
         self.job = None
+        self._starting = False
         self._parameters = None
         self._findings = {}
         self._notes = []
@@ -87,6 +95,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.onBatchEnd)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
         # Before the selectors hear of it: a selector that loses its node chooses its neighbour.
@@ -97,6 +106,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.cancel()
         self._settle.stop()
         self.removeObservers()
+        self._parameters = None  # selectors may still change while their nodes go; nobody listens any more
 
     def enter(self):
         self.onSceneChanged()
@@ -124,7 +134,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.deviceComboBox.setCurrentText(device)
         self.ui.nestedCheckBox.checked = self._parameters.GetParameter("Nested") == "true"
         self.fillSlots()
-        self.showReport()
+
+    def onBatchEnd(self, caller=None, event=None):
+        self._settle.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodesChanged(self, caller, event, node):
@@ -154,12 +166,16 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if name not in wanted:
                 node = proposal.nodes.get(name)
                 wanted[name] = node if node and node.GetID() not in taken else None
-                self._parameters.SetNodeReferenceID(name, wanted[name].GetID() if wanted[name] else None)
+                if wanted[name] is not self._parameters.GetNodeReference(name):
+                    self._parameters.SetNodeReferenceID(name, wanted[name].GetID() if wanted[name] else None)
         self.slots.fill(wanted)
         self.updatePanel()
+        self.showReport()
 
     def onDetect(self):
         """Forget the user's choices and look at the scene anew."""
+        if self._parameters is None:
+            return
         for name in MODALITIES:
             self._parameters.UnsetParameter(f"{name}.ByUser")
         self.fillSlots()
@@ -168,8 +184,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameters is None:
             return
         node = self.slots.nodes().get(modality)
-        self._parameters.SetParameter(f"{modality}.ByUser", "true")
-        self._parameters.SetNodeReferenceID(modality, node.GetID() if node else None)
+        if node is not self._parameters.GetNodeReference(modality):  # a selector also speaks when its rows shift
+            self._parameters.SetParameter(f"{modality}.ByUser", "true")
+            self._parameters.SetNodeReferenceID(modality, node.GetID() if node else None)
         self.updatePanel()
 
     def onDeviceChanged(self, text):
@@ -184,7 +201,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         problem = self.logic.problem(chosen)
         running = self.job is not None
         self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
-        self.ui.segmentButton.enabled = running or problem is None
+        self.ui.segmentButton.enabled = not self._starting and (running or problem is None)
         ready = _("Segment from {sequences}").format(sequences=", ".join(chosen))
         self.ui.segmentButton.toolTip = _("Stop the segmentation; nothing is kept") if running else problem or ready
         self.slots.enable(not running)
@@ -204,15 +221,16 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.show3DButton.setSegmentationNode(result)
 
     def onNestedToggled(self, nested):
-        if self._parameters is None:
+        value = "true" if nested else "false"
+        if self._parameters is None or self._parameters.GetParameter("Nested") == value:
             return
-        self._parameters.SetParameter("Nested", "true" if nested else "false")
+        self._parameters.SetParameter("Nested", value)
         result, reference = (self._parameters.GetNodeReference(name) for name in ("Result", "Reference"))
         if result_nodes.report_of(result) and reference:
             result_nodes.set_nested(result, nested, result_nodes.labels_of(result, reference), reference)
 
     def onCopy(self):
-        report = result_nodes.report_of(self._parameters.GetNodeReference("Result"))
+        report = self._parameters and result_nodes.report_of(self._parameters.GetNodeReference("Result"))
         if report:
             qt.QApplication.clipboard().setText(panel.as_text(report))
 
@@ -222,13 +240,17 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.job:
             self.cancel()
             return
-        with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
-            dependencies.ensure()
-            self.ui.logText.setPlainText("")
-            self.job = self.logic.start(self.slots.nodes(), self.ui.deviceComboBox.currentText)
-            self._poll.start()
+        self._starting = True  # installing packages lets events through: a second click must find the button off
         self.updatePanel()
-        self.onPoll()
+        try:
+            with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started.")):
+                if dependencies.ensure() and self._parameters:
+                    self.ui.logText.setPlainText("")
+                    self.job = self.logic.start(self.slots.nodes(), self.ui.deviceComboBox.currentText)
+                    self._poll.start()
+        finally:
+            self._starting = False
+            self.updatePanel()
 
     def onPoll(self):
         if self.job is None:
@@ -255,6 +277,8 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             with slicer.util.tryWithErrorDisplay(_("The segmentation failed.")):
                 self.logic.showResult(job, self._parameters, self.ui.nestedCheckBox.checked)
+                reference = self._parameters.GetNodeReference("Reference")
+                slicer.util.setSliceViewerLayers(background=reference, fit=False)
         finally:
             job.close()
             self.updatePanel()
@@ -301,7 +325,8 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
             raise InputError(problem)
         images = {modality: image_in_world(node) for modality, node in nodes.items()}
         names = {modality: node.GetName() for modality, node in nodes.items()}
-        job = SegmentationJob(images, names, self.python, Path(__file__).resolve().parent, device)
+        folder = Path(__file__).resolve().parent
+        job = SegmentationJob(images, names, self.python, folder, device, slicer.app.temporaryPath)
         job.reference_id = nodes[reference_modality(nodes)].GetID()
         return job
 

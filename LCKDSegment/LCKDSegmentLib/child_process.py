@@ -10,12 +10,15 @@ import subprocess
 import threading
 from contextlib import suppress
 
+NEW_GROUP, NO_WINDOW = 0x00000200, 0x08000000
+"""Windows: a group of its own, and no console window for a console program started by Slicer."""
+
 
 class ChildProcess:
     """A started command. ``environment`` replaces this process's own when given."""
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None):
-        new_group = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x00000200}
+        new_group = {"start_new_session": True} if os.name == "posix" else {"creationflags": NEW_GROUP | NO_WINDOW}
         self._process = subprocess.Popen(
             command,
             env=environment,
@@ -53,10 +56,11 @@ class ChildProcess:
     def kill(self) -> None:
         """End the process and every process it has started, at once; returns when they are gone."""
         if os.name == "posix":
-            with suppress(ProcessLookupError):  # it may have ended by itself
+            with suppress(ProcessLookupError, PermissionError):  # it may have ended by itself (macOS: no permission)
                 os.killpg(self._process.pid, signal.SIGKILL)
-        else:
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(self._process.pid)], check=False, capture_output=True)
+        elif self._process.poll() is None:
+            command = ["taskkill", "/F", "/T", "/PID", str(self._process.pid)]
+            subprocess.run(command, check=False, capture_output=True, creationflags=NO_WINDOW)
         self._process.wait()
         self._reader.join(timeout=5)
 

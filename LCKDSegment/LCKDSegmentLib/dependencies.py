@@ -5,7 +5,10 @@ slicer.packaging where there is one (Slicer 5.12 on), else by slicer.util.pip_in
 """
 
 import importlib.metadata
+import platform
 import re
+import sys
+import tempfile
 from pathlib import Path
 
 import slicer
@@ -14,6 +17,8 @@ from slicer.i18n import tr as _
 from lckd.errors import InputError
 
 TORCH = "torch>=2.6"
+KEPT = ("torch", "numpy", "SimpleITK")
+"""Packages that installing ours must leave at their version."""
 
 
 def resource(name: str) -> Path:
@@ -34,15 +39,20 @@ def missing(wanted: list[str] | None = None) -> list[str]:
     return [line for line in wanted or [TORCH, *requirements()] if not _satisfied(line)]
 
 
-def ensure() -> None:
-    """Install what is missing, asking first. Raises InputError when something is still missing afterwards."""
+def ensure() -> bool:
+    """Install what is missing, asking first; False when the user declined.
+
+    Raises:
+        InputError: something cannot be installed here, or is still missing afterwards.
+    """
     if TORCH in missing():
         _install_torch()
     rest = [line for line in missing() if line != TORCH]
-    if rest:
-        _install(rest)
+    if rest and TORCH not in missing() and not _install(rest):
+        return False
     if still := missing():
         raise InputError(_("Not installed: {packages}. Segmentation needs them.").format(packages=", ".join(still)))
+    return True
 
 
 def _satisfied(requirement: str) -> bool:
@@ -59,6 +69,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _install_torch() -> None:
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        raise InputError(_("PyTorch 2.6 does not exist for Intel macOS, which this Slicer is; use another computer."))
     try:
         import PyTorchUtils
     except ImportError:
@@ -68,14 +80,24 @@ def _install_torch() -> None:
     PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.6")
 
 
-def _install(packages: list[str]) -> None:
+def _install(packages: list[str]) -> bool:
+    """Install packages without touching what others rely on; False when the user declined."""
     try:
         from slicer import packaging
     except ImportError:
         packaging = None
-    if hasattr(packaging, "pip_ensure"):
-        packaging.pip_ensure(packages, requester="LCKDSegment")
-        return
-    question = _("LCKDSegment needs these Python packages: {packages}. Install them now?")
-    if slicer.util.confirmOkCancelDisplay(question.format(packages=", ".join(packages))):
-        slicer.util.pip_install(" ".join(f'"{package}"' for package in packages))
+    with tempfile.TemporaryDirectory() as folder:
+        # A newer monai may ask for a newer torch; without this, pip would replace the one for the user's graphics card.
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("".join(f"{name}=={importlib.metadata.version(name)}\n" for name in KEPT))
+        if hasattr(packaging, "pip_ensure"):
+            try:
+                packaging.pip_ensure(packages, constraints=str(constraints), requester="LCKDSegment")
+            except RuntimeError:  # how pip_ensure says that the user declined
+                return False
+            return True
+        question = _("LCKDSegment needs these Python packages: {packages}. Install them now?")
+        if not slicer.util.confirmOkCancelDisplay(question.format(packages=", ".join(packages))):
+            return False
+        slicer.util.pip_install(" ".join(["-c", f'"{constraints}"', *(f'"{package}"' for package in packages)]))
+        return True

@@ -23,9 +23,18 @@ class SegmentationJob:
         names: modality -> the volume's name as the user knows it, for the report.
         python: the command that runs Slicer's Python (``PythonSlicer``), with its arguments.
         package_folder: the folder that holds the package ``lckd``.
+        temporary: where to make the job's own folder (default: the system's place).
     """
 
-    def __init__(self, images: dict, names: dict[str, str], python: list[str], package_folder: Path, device="auto"):
+    def __init__(
+        self,
+        images: dict,
+        names: dict[str, str],
+        python: list[str],
+        package_folder: Path,
+        device: str = "auto",
+        temporary: str | None = None,
+    ):
         self.names = names
         self.percent = 0
         self.stage = "start"
@@ -33,13 +42,11 @@ class SegmentationJob:
         self.report: dict | None = None
         self.status: int | None = None
         self._started = time.monotonic()
-        self._folder = Path(tempfile.mkdtemp(prefix="LCKDSegment-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="LCKDSegment-", dir=temporary))
         try:
             command = [*python, "-m", "lckd", "segment", "-o", str(self.labels_path), "--device", device]
             command += self._write_inputs(images)
-            path = os.pathsep.join([str(package_folder), os.environ.get("PYTHONPATH", "")])
-            environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-            self._process = ChildProcess([*command, "--json-progress"], environment)
+            self._process = ChildProcess([*command, "--json-progress"], _environment(package_folder))
         except BaseException:
             self._remove_folder()
             raise
@@ -72,15 +79,19 @@ class SegmentationJob:
 
     def close(self) -> None:
         """End the child if it still runs and remove the temporary folder. May be called twice."""
-        self._process.kill()
-        self._remove_folder()
+        try:
+            self._process.kill()
+        finally:
+            self._remove_folder()
 
     def error(self) -> str:
         """Why a finished job failed, in a line for the user."""
         lines = [line.removeprefix("lckd: ") for line in self.log if line.startswith("lckd: ")]
-        if (self.status and self.status < 0) or self.status == 137:
+        if lines:
+            return lines[-1]
+        if not any("Traceback" in line for line in self.log):  # nobody said why: Slicer's launcher hides the signal
             return "The segmentation process was killed, perhaps because memory ran out; close other programs."
-        return lines[-1] if lines else f"The segmentation failed (exit status {self.status}); see the log."
+        return f"The segmentation failed (exit status {self.status}); see the log under Advanced."
 
     def _take(self, line: str) -> str | None:
         """Read a progress event; any other line is returned as log text."""
@@ -119,6 +130,13 @@ class SegmentationJob:
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _environment(package_folder: Path) -> dict[str, str]:
+    """The child's environment: finds our package first, and nothing in the folder Slicer happens to run in."""
+    path = os.pathsep.join(filter(None, [str(package_folder), os.environ.get("PYTHONPATH")]))
+    extra = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    return {**os.environ, **extra}
 
 
 def slicer_python() -> list[str]:

@@ -35,14 +35,23 @@ def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 4, 1).reshape(x.shape[0], -1, x.shape[1])
 
 
-def _sums(rows: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over voxels of ``rows`` and of ``rows * other``, in fp32: two (B, C) tensors."""
-    batch, voxels, channels = rows.shape
-    chunk = CHUNK if voxels % CHUNK == 0 else voxels
-    a, b = (t.reshape(-1, chunk, channels) for t in (rows, other))
-    total = torch.bmm(a.new_ones(1, 1, chunk).expand(len(a), 1, chunk), a)
-    product = torch.bmm(a.transpose(1, 2), b).diagonal(dim1=1, dim2=2)
-    return tuple(t.float().reshape(batch, -1, channels).sum(1) for t in (total, product))
+def _chunks(rows: Tensor) -> Tensor:
+    """(B, voxels, C) rows as (chunks, voxels of a chunk, C)."""
+    voxels, channels = rows.shape[1:]
+    return rows.reshape(-1, CHUNK if voxels % CHUNK == 0 else voxels, channels)
+
+
+def _sum(rows: Tensor) -> Tensor:
+    """The sum over voxels in fp32, (B, C)."""
+    chunks = _chunks(rows)
+    total = torch.bmm(chunks.new_ones(1, 1, chunks.shape[1]).expand(len(chunks), 1, -1), chunks)
+    return total.float().reshape(rows.shape[0], -1, rows.shape[2]).sum(1)
+
+
+def _product(rows: Tensor, other: Tensor) -> Tensor:
+    """The sum over voxels of rows * other in fp32, (B, C)."""
+    product = torch.bmm(_chunks(rows).transpose(1, 2), _chunks(other)).diagonal(dim1=1, dim2=2)
+    return product.float().reshape(rows.shape[0], -1, rows.shape[2]).sum(1)
 
 
 class _Fused(torch.autograd.Function):
@@ -50,12 +59,16 @@ class _Fused(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows = _rows(x)
         voxels = rows.shape[1]
-        total, squares = _sums(rows, rows)
-        mean = total / voxels
-        deviation = (squares / voxels - mean * mean).clamp_min(0).add(EPSILON).rsqrt()  # 1 / standard deviation
+        mean = _sum(rows) / voxels
+        # Squares are summed about the mean, or a large mean would drown the variance in bfloat16's rounding.
+        about = mean.to(x.dtype)
+        out = rows - about[:, None]
+        rest = mean - about.float()
+        variance = (_product(out, out) / voxels - rest * rest).clamp_min(0)
+        deviation = (variance + EPSILON).rsqrt()  # 1 / standard deviation
         scale = deviation * weight.float()
-        shift = bias.float() - mean * scale
-        out = (rows * scale[:, None].to(x.dtype)).add_(shift[:, None].to(x.dtype))
+        shift = bias.float() - rest * scale
+        out.mul_(scale[:, None].to(x.dtype)).add_(shift[:, None].to(x.dtype))
         out = functional.leaky_relu_(out, SLOPE)
         ctx.save_for_backward(x, out, mean, deviation, weight)
         return out.view(*_channels_last_shape(x)).permute(0, 4, 1, 2, 3)
@@ -68,7 +81,7 @@ class _Fused(torch.autograd.Function):
         # The sign of the output is the sign of the leaky ReLU's input, so the output stands in for it.
         upstream = _rows(gradient.contiguous(memory_format=torch.channels_last_3d))
         upstream = torch.ops.aten.leaky_relu_backward(upstream, out, SLOPE, True)
-        total, product = _sums(upstream, rows)
+        total, product = _sum(upstream), _product(upstream, rows)
         weight_gradient = (product - mean * total) * deviation  # sum of upstream * normalised x
         scale = deviation * weight.float()
         along_x = -scale * deviation * weight_gradient / voxels

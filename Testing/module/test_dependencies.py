@@ -60,7 +60,12 @@ def test_slicer_without_packaging_asks_first(host, absent, monkeypatch, agreed):
     monkeypatch.setitem(sys.modules, "slicer.packaging", None)
     monkeypatch.delattr(slicer, "packaging")
     host.dialogs.answer("confirmOkCancel", agreed)
+    if not agreed:
+        assert dependencies.ensure() is False
+        assert host.packages.installed == []
+        return
     with pytest.raises(InputError, match="Not installed: monai"):  # the fake installs nothing
         dependencies.ensure()
-    assert host.packages.installed == (['"monai>=1.4"'] if agreed else [])
+    (arguments,) = host.packages.installed
+    assert arguments.startswith("-c ") and arguments.endswith('"monai>=1.4"')
     assert "monai>=1.4" in host.dialogs.texts("confirmOkCancel")[0]

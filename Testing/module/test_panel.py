@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def settle(host):
 
 
 def temporary_folders():
-    return set(Path(tempfile.gettempdir()).glob("LCKDSegment-*"))
+    return set(Path(slicer.app.temporaryPath).glob("LCKDSegment-*"))
 
 
 def alive(process_id):
@@ -135,10 +134,18 @@ def test_segment_by_clicking(running, host, tmp_path):
     assert segmentation.GetSegment("WT")
     panel.ui.nestedCheckBox.click()
     assert not segmentation.GetSegment("WT")
-    # Once more: the same node takes the new result.
+    # Once more: the same node takes the new result, shown as before.
+    result.CreateClosedSurfaceRepresentation()
+    result.GetDisplayNode().SetSegmentVisibility("ED", False)
     panel.ui.segmentButton.click()
     assert host.process(LONG, lambda: panel.job is None)
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+    assert segmentation.ContainsRepresentation("Closed surface")
+    assert not result.GetDisplayNode().GetSegmentVisibility("ED")
+    # The table goes with the result.
+    slicer.mrmlScene.RemoveNode(result)
+    settle(host)
+    assert panel.ui.volumeTable.rowCount == 0
 
 
 @pytest.mark.parametrize("how", ["button", "scene", "module"])

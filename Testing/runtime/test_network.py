@@ -75,6 +75,15 @@ def test_fused_normalisation_agrees_with_torch():
         assert torch.allclose(ours, theirs, rtol=0.05, atol=0.05 * theirs.abs().max())
 
 
+@pytest.mark.parametrize("side", [4, 8, 16])
+def test_fused_normalisation_bears_a_large_mean(side):
+    torch.manual_seed(0)
+    norm, x = InstanceNormLeakyReLU(4), torch.randn(1, 4, side, side, side) * 0.5 + 5
+    x = x.bfloat16().float()  # both see the same values
+    coarse = norm(x.bfloat16().to(memory_format=torch.channels_last_3d))
+    assert (coarse.float() - norm(x)).abs().max() < 0.05
+
+
 def test_predict_counts_its_windows_and_nests(network):
     seen = []
     images = np.random.default_rng(0).normal(size=(1, 40, 30, 50)).astype(np.float32)
