@@ -22,18 +22,46 @@ PLUGINS = "lckd.commands"
 def main(arguments: list[str] | None = None) -> int:
     """Run one ``lckd`` command; returns the exit status."""
     signal.signal(signal.SIGTERM, _cancel)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end the work
     try:
-        options = build_parser().parse_args(arguments)
+        options = parse(arguments)
         return options.run(options) or 0
     except InputError as error:
-        print(f"lckd: {error}", file=sys.stderr)
-        return 2
+        return _refuse(error)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        return _refuse(f"{error.filename or 'the operating system'}: {error.strerror or error}")
+    except MemoryError as error:  # torch's own errors of this kind are RuntimeErrors
+        return _refuse(f"memory ran out ({error}); close other programs, or use a machine with more")
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        return _refuse(f"memory ran out ({str(error).splitlines()[0][:120]}); try --device cpu")
+    except ModuleNotFoundError as error:
+        return _refuse(f"the Python package {error.name} is missing; install it, or lckdsegment[training] for training")
     except (Cancelled, KeyboardInterrupt):
         print("lckd: cancelled", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options of a command line. ``key=value`` words may stand anywhere where a verb takes overrides."""
+    parser = build_parser()
+    options, extra = parser.parse_known_args(arguments)
+    if extra and not (hasattr(options, "overrides") and all("=" in e and not e.startswith("-") for e in extra)):
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    if extra:
+        options.overrides += extra
+    return options
+
+
+def _refuse(reason) -> int:
+    print(f"lckd: {reason}", file=sys.stderr)
+    return 2
 
 
 class Parser(argparse.ArgumentParser):

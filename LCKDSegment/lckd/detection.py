@@ -13,46 +13,75 @@ from dataclasses import dataclass, field
 OTHER = "none of the four"
 LONGEST_NAME = 512  # characters; a longer one is no name
 
-SURE, LIKELY, HINT = 4.0, 2.0, 1.0
+SURE, LIKELY, HINT = 10.0, 2.0, 1.0
+"""Points. SURE is a veto: a mask of a FLAIR, or a diffusion image prepared like one, is no FLAIR."""
+
+# What may stand before T1 or T2 in one word: resampling marks, plane, dimension, sequence family. Not "patient".
+LEAD = (
+    r"(?:[0-9rsnwcef]|[23]d|ax|sag|cor|tra|axial|sagittal|coronal|trans|oax|osag|ocor|se|tse|fse|ir|gre|cube|space|"
+    r"brain|head)*"
+)
 
 # Words of a series name: (whole-word pattern, what it speaks for, points, what it is).
 WORDS = [
-    (r".*(dwi|dti|adc|trace|tensor|diff(?!er)|hardi|noddi|dki)\w*|fa|md|colfa|apparent|b\d{3,4}|ivim", OTHER, SURE,
-     "diffusion"),
+    (r"\w*(dwi|dti|adc|trace|tensor|hardi|noddi|dki)\w*|diff(usion)?\w*|fa|md|colfa|apparent|b\d{3,4}|ivim",
+     OTHER, SURE, "diffusion"),
     (r"(sag|ax|cor|tra|t2)?(swi|swan|vibravo|hemo|venobold|qsm|minip)\w*|susceptibility|swp|phase|pha", OTHER, SURE,
      "susceptibility"),
     (r"t2star\w*|t2s|star|medic|merge", OTHER, SURE, "T2*"),
-    (r"(3d)?tof|mr[av]\d*\w?|.*angio\w*|venc\d*|flow_pc|pc3d|pca|inhance|twist|mip|mips", OTHER, SURE, "angiography"),
-    (r"s?pwi|perf\w*|perfusion|dsc|dce|.*asl|cbf|cbv|rcbv|rcbf|mtt|ttp|tmax|ktrans|ep2d|epi|bold|fmri|rsfmri|sbref",
+    (r"(3d)?tof|mr[av]\d*\w?|\w*angio\w*|venc\d*|pc3d|pca|inhance|twist|mip|mips", OTHER, SURE, "angiography"),
+    (r"s?pwi|perf\w*|perfusion|dsc|dce|\w*asl|cbf|cbv|rcbv|rcbf|mtt|ttp|tmax|ktrans|ep2d|epi|bold|fmri|rsfmri|sbref",
      OTHER, SURE, "perfusion or functional imaging"),
     (r"csi|mrs|svs|spectro\w*|\w?laser|mega|prescan", OTHER, SURE, "spectroscopy"),
     (r"(aah)?scout\w*|loc|lo[ck]ali\w*|survey|topogram|smartbrain|plane|\dplane|3pl|posici\w*", OTHER, SURE,
      "a localizer"),
-    (r"\w*seg\w*(?<!segrage)|label\w*|mask|roi|tumou?rseg|contour\w*|rtstruct|\w*_ot|ot", OTHER, SURE,
+    (r"\w*seg|segm\w*|\w*segmentation\w*|label\w*|\w*mask|roi|contour\w*|rtstruct|ot", OTHER, SURE,
      "a segmentation or mask"),
-    (r"(iso)?\w*map(s|ping|it)?|t[12]map|molli|relaxometry|b[01]|calib\w*|fieldmap|distortion\w*|topup|\d*echoes|mtr",
+    (r"(iso)?\w*map(s|ping|it)?|molli|relaxometry|b[01]|calib\w*|distortion\w*|topup|\d*echoes|mtr",
      OTHER, SURE, "a map or calibration"),
-    (r"sub|subtr\w*|subtraction|substraction|difference|jacobian|warp\w*", OTHER, SURE, "a subtraction or derived map"),
+    (r"sub|subtr\w*|subtraction|substraction|difference|jacobian|warp\w*", OTHER, SURE, "a subtraction"),
     (r"dir|stir|ct|cta|pet|spect|dose|report|dixon|ute|zte|fiesta|ciss|fgatir|wmn", OTHER, LIKELY, "another technique"),
     (r"pdw?|proton|dens\w*|rho|dp", OTHER, HINT, "proton density"),
-    (r".*flair.*|.*tirm.*|dark_?fluid|darkfluid|fl|.*t2f|t2_?fl", "FLAIR", 6.0, "fluid attenuation"),
-    (r".*t2(?!f|s|map|star).*", "T2", 3.0, "T2"),
-    (r".*t1(?!map).*", "T1", 3.0, "T1"),
-    (r".*(mp2?rage|fspgr|bravo|spgr|mprage)\w*|mpr|mp|tfe|tfl\w*|vibe\w*|thrive|flash\w*|3dt1\w*|ir_fspgr|ffe",
-     "T1", LIKELY, "a T1-weighted gradient echo"),
+    (r"\w*flair\w*|\w*tirm\w*|darkfluid|fl|\d*t2f|t2fl", "FLAIR", 6.0, "fluid attenuation"),
+    (LEAD + r"t2(?!f$|fl$|flair|s$|star|map|swi)\w*", "T2", 3.0, "T2"),
+    (LEAD + r"t1(?!map)\w*", "T1", 3.0, "T1"),
+    (r"\w*(mp2?rage|fspgr|bravo|spgr|mprage)\w*|mpr|mp|tfe|tfl\w*|vibe\w*|thrive|flash\w*|ffe", "T1", LIKELY,
+     "a T1-weighted gradient echo"),
     (r"haste|ssfse|propeller|blade|multivane|drive", "T2", HINT, "a T2-weighted technique"),
 ]  # fmt: skip
 
 # Words that say whether contrast medium was given (only T1 keeps it; a post-contrast T2 is a T2).
+AGENT = LEAD + r"t1_?(ce|c|gd\w*|gad\w*|km|kontrast\w*|mdc|plusc)(w|\d*)"
+"""Contrast medium as part of the sequence's own name: T1ce, T1Gd. A "pre" beside it is the operation's."""
 WITH = (
-    r"plus(c|gd|gado?\w*|km|k|mdc|cm|contrast\w*|ce|iv)|post\w*|.*t1_?(ce|c|gd|gad\w*|km|kontrast|post\w*|mdc|plusc)\w*|"
-    r".*(gado|magnevist|dotarem|omniscan|gadavist|gadovist|prohance|multihance|clariscan|contrast|contraste|kontrast)\w*"
-    r"|c|ce|gd|gad|km|civ|kontrast\w*|mdc|nach|dopo|apres|despues|depois|stealth|enhanced|\w*增强\w*|cplus|mc|iv|pgd"
-)
+    r"plus(c|gd|gado?\w*|km|k|mdc|cm|contrast\w*|ce|iv)|post|postc|post(contrast|gad|gd|km|inj|con|kontrast)\w*|"
+    r"\w*(gado|magnevist|dotarem|omniscan|gadavist|gadovist|prohance|multihance|clariscan|contrast|kontrast)\w*|"
+    + LEAD + r"t1post\w?|c|ce|gd|gad|km|civ|mdc|nach|dopo|apres|despues|depois|stealth|enhanced|\w*增强\w*|mc|iv|pgd"
+)  # fmt: skip
 WITHOUT = (
-    r"wo|w_o|without|non|noncontrast|pre\w*|nativ\w?|plain|unenhanced|ohne|senza|sans|sin|sem|vor|avant|antes|prima|"
-    r"basal\w*|precontrast\w*|\w*平扫\w*|nogd|nocontrast|nonce"
+    r"wo|without|noncontrast|pre|prec|pre(contrast|gad|gd|km|inj|con|kontrast)\w*|nativ\w?|plain|unenhanced|ohne|senza|"
+    r"sans|sin|sem|vor|avant|antes|prima|basal\w*|\w*平扫\w*|nogd|nocontrast|nonce"
 )
+
+REGISTERED = (
+    r"(?<![a-z0-9])(?:(?:co)?reg(?:istered)?|rigid|r2s)?[\s_-]*(?:2|to|in|on|reg)[\s_-]*"
+    r"(?:t1[a-z]*|t2[a-z]*|flair|mni\w*)(?![a-z0-9])(?:[\s_-]*space)?"
+)
+# Read before the words: (pattern of the lower-case name, what takes its place).
+PHRASES = [
+    (r"(?<![a-z0-9])(sub|ses|run|acq|rec|dir|echo|part)-[a-z0-9]+", " "),  # BIDS entities
+    (r"t2\s*\*", "t2star "),
+    (r"w\s*/\s*o(?![a-z])", " wo "),
+    (r"(?<![a-z])non?[\s_-]*(contrast|enhanced|enhancing|gad[a-z]*|gd|ce)(?![a-z])", " noncontrast "),
+    (r"(?<![a-z0-9])c\s*-(?![a-z0-9])", " noncontrast "),
+    (r"smart[\s_-]*brain", "smartbrain"),
+    (r"mp[\s_-]*rage", "mprage"),
+    (r"dark[\s_-]*fluid", "darkfluid"),
+    (r"(pre|post)[\s_-]*(op|surg|proc|treat|rt)[a-z]*|poster(ior|o)[a-z]*|processed|captk|brats\d*", " "),
+    # The target of a registration is not what the image shows.
+    (REGISTERED, " "),
+    (r"\+\s*(?=(?:c|gd|gad|km|k|mdc|cm|contrast|kontrast|ce|iv)(?:[^a-z]|$|[a-z]{3}))", " plus"),
+]  # fmt: skip
 
 
 @dataclass
@@ -93,21 +122,12 @@ def identify(name: str, tags: Mapping[str, object] | None = None) -> Finding:
 
 
 def split_words(text: str) -> set[str]:
-    """The words of a name in one spelling: lower case, no accents, ``+C`` as ``plusc``, ``T2*`` as ``t2star``.
-
-    Words that only name the target of a registration (``regT1``, ``to_T1``) are left out.
-    """
+    """The words of a name in one spelling: lower case, no accents, ``+C`` as ``plusc``, ``T2*`` as ``t2star``."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", unicodedata.normalize("NFKC", text))
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
-    text = re.sub(r"t2\s*\*", "t2star ", text)
-    text = re.sub(r"w\s*/\s*o\b", " wo ", text)
-    text = re.sub(r"smart[\s_-]*brain", "smartbrain", text)
-    text = re.sub(r"mp[\s_-]*rage", "mprage", text)
-    text = re.sub(r"dark[\s_-]*fluid", "darkfluid", text)
-    text = re.sub(r"post[\s_-]*processed|processed|captk|brats\d*", " ", text)
-    text = re.sub(r"\+\s*(?=[a-z])", " plus", text)
-    found = re.findall(r"[^\W_]+", text)
-    return {word for word in found if not re.fullmatch(r"(reg|coreg|rigid|r2|to|2)(t1\w*|t2\w*|flair|mni\w*)", word)}
+    for pattern, replacement in PHRASES:
+        text = re.sub(pattern, replacement, text)
+    return set(re.findall(r"[^\W_]+", text))
 
 
 def _resolve_names(words: set[str], scores: dict[str, float]) -> None:
@@ -153,17 +173,23 @@ def _judge_tags(tags: Mapping[str, object], scores: dict[str, float], evidence: 
 
 def _contrast(words: set[str], tags: Mapping[str, object], evidence: list[str]) -> bool:
     """Whether a T1 was taken after contrast medium; words that deny it win."""
-    without = sorted(word for word in words if re.fullmatch(WITHOUT, word))
-    with_ = sorted(word for word in words if re.fullmatch(WITH, word))
+    without, with_, named = (
+        sorted(word for word in words if re.fullmatch(pattern, word)) for pattern in (WITHOUT, WITH, AGENT)
+    )
     agent = str(tags.get("ContrastBolusAgent") or "").strip()
+    if named:
+        evidence.append(f"“{named[0]}” says with contrast medium")
+        return True
     if without:
         evidence.append(f"“{without[0]}” says without contrast medium")
         return False
     if with_:
         evidence.append(f"“{with_[0].replace('plus', '+')}” says with contrast medium")
-    elif agent and agent.casefold() not in ("no", "none", "n"):
+        return True
+    if agent and agent.casefold() not in ("no", "none", "n"):
         evidence.append(f"contrast agent given: {agent[:40]}")
-    return bool(with_ or (agent and agent.casefold() not in ("no", "none", "n")))
+        return True
+    return False
 
 
 def _number(tags: Mapping[str, object], key: str) -> float | None:

@@ -13,7 +13,6 @@ from .errors import InputError
 from .network import Network
 
 OVERLAP = 0.25
-SMALLEST_WINDOW = 64  # voxels; below this a window holds too little of the brain to be worth trying
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
@@ -32,9 +31,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def precision(device: torch.device):
-    """The autocast context that is fast on this device: fp16 on CUDA, bf16 on CPUs that have it in hardware."""
+    """The autocast context that is fast on this device: fp16 on CUDA, bf16 where the hardware has it."""
     if device.type == "cuda":
-        return torch.autocast("cuda", torch.float16)
+        return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
     if device.type == "cpu" and has_bfloat16():
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
@@ -76,7 +75,10 @@ def predict(
     probabilities = sliding_window_inference(
         images, (window,) * 3, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
     )
-    return nested(probabilities[0].numpy())
+    probabilities = probabilities[0].numpy()
+    if not np.isfinite(probabilities).all():
+        raise InputError(f"the network's output on {device.type} is not a number; try --device cpu")
+    return nested(probabilities)
 
 
 def nested(probabilities: np.ndarray) -> np.ndarray:

@@ -95,6 +95,8 @@ def load_model(folder: Path | None) -> Model:
             raise InputError(f"{folder}: not a model folder, it has no {name}; make one with lckd export")
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder / CARD}: cannot be read ({error.strerror}); check its permissions") from None
     except ValueError as error:
         raise InputError(f"{folder / CARD}: not valid JSON ({error}); get the model again") from None
     check_card(card, folder / CARD)
@@ -117,10 +119,32 @@ def check_card(card: object, path: Path) -> None:
         raise InputError(f"{path}: is of format {card['format']}, this program reads {FORMAT}; update it")
     if tuple(card["modalities"]) != MODALITIES or tuple(card["regions"]) != REGIONS:
         raise InputError(f"{path}: modalities or regions are not {', '.join(MODALITIES)} and {', '.join(REGIONS)}")
+    for wrong in _wrong_values(card):
+        raise InputError(f"{path}: {wrong}; get the model again or export it anew")
+
+
+def _wrong_values(card: dict):
+    """What in a card of the right types cannot be meant, in words."""
+    widths, clip = card["architecture"]["widths"], card["preprocessing"]["clip_percentiles"]
+    window, spacing = card["inference"]["window"], card["preprocessing"]["spacing_mm"]
+    if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
+        yield f"architecture.widths {widths} are not channel numbers"
+    elif window <= 0 or window % 2 ** len(widths):
+        yield f"inference.window {window} does not divide by the network's stride {2 ** len(widths)}"
+    if len(clip) != 2 or not all(isinstance(c, (int, float)) for c in clip) or not 0 <= clip[0] < clip[1] <= 100:
+        yield f"preprocessing.clip_percentiles {clip} are not two rising percentages"
+    if not 0.3 <= spacing <= 5:
+        yield f"preprocessing.spacing_mm {spacing} is not a usable voxel spacing"
+    for region, teacher in card["election"]["teachers"].items():
+        if region not in REGIONS or teacher not in MODALITIES:
+            yield f"election.teachers has {region}: {teacher}"
     for subset in map(subset_name, subsets()):
-        regions = card["expected_dice"].get(subset, {})
-        if any(set(regions.get(region, {})) < {"mean", "low", "high", "cases"} for region in REGIONS):
-            raise InputError(f"{path}: expected_dice lacks {subset}; export the model again after lckd evaluate")
+        regions = card["expected_dice"].get(subset)
+        for region in REGIONS:
+            scores = regions.get(region) if isinstance(regions, dict) else None
+            keys = ("mean", "low", "high", "cases")
+            if not isinstance(scores, dict) or not all(isinstance(scores.get(key), (int, float)) for key in keys):
+                yield f"expected_dice has no scores of {region} for {subset}"
 
 
 def sha256(path: Path) -> str:

@@ -40,6 +40,8 @@ def _check(stream, path: Path) -> None:
     kind, bits = struct.unpack_from(order + "2h", header, 70)
     (offset,) = struct.unpack_from(order + "f", header, 108)
     left = int(np.prod([max(1, n) for n in dimensions[1 : 1 + max(0, dimensions[0])]], dtype=np.int64)) * bits // 8
+    if not 0 <= offset < 1 << 30:
+        raise InputError(f"{path}: its NIfTI header is damaged; copy or export it again")
     stream.read(max(0, int(offset) - HEADER))
     while left > 0:
         block = stream.read(min(BLOCK, left))

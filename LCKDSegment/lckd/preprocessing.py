@@ -5,7 +5,7 @@ taken voxel for voxel. Arrays are (z, y, x) as SimpleITK gives them; physical sp
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 
 import numpy as np
@@ -38,45 +38,58 @@ class Prepared:
         images: float32 (k, z, y, x), one channel per available modality, cropped to the brain's box.
         modalities: the names of the channels, in table order.
         grid: an image that holds the working grid's geometry (its voxels mean nothing).
+        foreground: booleans (z, y, x) of the box: the brain (or head); there is no tumour outside it.
         box: the slices (z, y, x) of ``images`` in the grid.
         steps: what was done, in words, for the report.
         warnings: what the reader of the result must know.
+        left_out: modality -> why its volume is of no use beside the reference.
     """
 
     images: np.ndarray
     modalities: tuple[str, ...]
     grid: sitk.Image
-    box: tuple[slice, slice, slice]
-    steps: list[str]
-    warnings: list[str]
+    foreground: np.ndarray
+    box: tuple[slice, ...]
+    steps: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preprocessing) -> Prepared:
     """Bring a study's volumes (modality -> 3-D float32 image) onto one grid, normalise and crop them."""
-    modalities = tuple(name for name in MODALITIES if name in volumes)
     grid = working_grid(volumes[reference], settings.spacing_mm)
-    steps, warnings = [], []
+    prepared = Prepared(np.empty(0), (), grid, np.empty(0), ())
     if not same_grid(volumes[reference], grid):
-        steps.append(f"{reference}: resampled to {settings.spacing_mm:g} mm for the network")
-    images, masks = [], []
-    for name in modalities:
+        prepared.steps.append(f"{reference}: resampled to {settings.spacing_mm:g} mm for the network")
+    images, masks = {}, {}
+    for name in (name for name in MODALITIES if name in volumes):
         oriented = sitk.DICOMOrient(volumes[name], "LPS")
         foreground, stripped = find_foreground(oriented)
-        if not stripped:
-            warnings.append(f"{name} does not look skull-stripped; the model was trained on brains without skull")
-        if name != reference and not same_grid(volumes[name], volumes[reference]):
-            steps.append(f"{name}: resampled to the grid of {reference}")
         if same_grid(oriented, grid):
-            images.append(sitk.GetArrayFromImage(oriented))
-            masks.append(foreground)
+            images[name], masks[name] = sitk.GetArrayFromImage(oriented), foreground
         else:
-            images.append(resample(oriented, grid))
-            masks.append(resample(like(foreground.astype(np.float32), oriented), grid) > 0.5)
-    warnings += _coverage_warnings(modalities, masks, reference)
+            images[name] = resample(oriented, grid)
+            masks[name] = resample(like(foreground.astype(np.float32), oriented), grid) > 0.5
+        if not stripped:
+            prepared.warnings.append(f"{name} does not look skull-stripped; the model has never seen a skull")
+        if name != reference and not same_grid(volumes[name], volumes[reference]):
+            prepared.steps.append(f"{name}: resampled to the grid of {reference}")
+        outside = 1 - _millilitres(masks[name], grid) / max(1e-6, _millilitres(foreground, oriented))
+        if outside > 0.1 and name != reference:
+            prepared.warnings.append(
+                f"{outside:.0%} of the head in {name} lies outside {reference}, on whose grid the result is: "
+                "tumour there is not in it"
+            )
+    _compare_coverage(masks, reference, prepared)
+    prepared.modalities = tuple(name for name in images if name not in prepared.left_out)
     # Normalised by its own foreground on the working grid: the same numbers whichever other sequences there are.
-    images = [normalise(image, mask, settings) for image, mask in zip(images, masks, strict=True)]
-    box = bounding_box(np.logical_or.reduce(masks), margin=round(settings.margin_mm / settings.spacing_mm))
-    return Prepared(np.stack([image[box] for image in images]), modalities, grid, box, steps, warnings)
+    channels = [normalise(images[name], masks[name], settings) for name in prepared.modalities]
+    union = np.logical_or.reduce([masks[name] for name in prepared.modalities])
+    prepared.box = bounding_box(union, margin=round(settings.margin_mm / settings.spacing_mm))
+    prepared.images = np.stack([image[prepared.box] for image in channels])
+    filled = sitk.BinaryFillhole(sitk.GetImageFromArray(union[prepared.box].astype(np.uint8)))
+    prepared.foreground = sitk.GetArrayFromImage(filled) > 0
+    return prepared
 
 
 def working_grid(reference: sitk.Image, spacing: float) -> sitk.Image:
@@ -128,18 +141,16 @@ def like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
 def find_foreground(image: sitk.Image) -> tuple[np.ndarray, bool]:
     """The head or brain as booleans (z, y, x), and whether it looks like a brain without skull.
 
-    A stripped or padded volume has one value over much of its grid, which is then the background; else Otsu's
-    threshold separates head from air.
+    A stripped or padded volume has one value over much of its grid and its faces, which is then the background; else
+    Otsu's threshold separates head from air.
     """
     values = sitk.GetArrayViewFromImage(image)
-    background = float(values.min())
+    faces = [np.take(values, end, axis).ravel() for axis in range(3) for end in (0, -1)]
+    candidates, counts = np.unique(np.concatenate(faces), return_counts=True)
+    background = candidates[np.argmax(counts)]
     fraction = np.count_nonzero(values == background) / values.size
-    if fraction >= 0.2:
-        mask = values > background
-    else:
-        mask = values > _otsu(values)
-    millilitres = np.count_nonzero(mask) * np.prod(image.GetSpacing()) / 1000.0
-    return mask, bool(fraction >= 0.2 and millilitres <= BRAIN_ML)
+    mask = values != background if fraction >= 0.2 else values > _otsu(values)
+    return mask, bool(fraction >= 0.2 and _millilitres(mask, image) <= BRAIN_ML)
 
 
 def normalise(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> np.ndarray:
@@ -181,15 +192,20 @@ def _otsu(values: np.ndarray) -> float:
     return float(filter_.GetThreshold())
 
 
-def _coverage_warnings(modalities, masks, reference) -> list[str]:
-    """Say so when a volume covers little of the reference's head: other field of view, patient or position."""
-    base = masks[modalities.index(reference)]
-    warnings = []
-    for name, mask in zip(modalities, masks, strict=True):
-        overlap = np.count_nonzero(mask & base) / max(1, min(np.count_nonzero(mask), np.count_nonzero(base)))
-        share = np.count_nonzero(mask & base) / max(1, np.count_nonzero(base))
-        if overlap < 0.05:
-            warnings.append(f"{name} does not overlap {reference}: are they of the same patient and position?")
+def _millilitres(mask: np.ndarray, image: sitk.Image) -> float:
+    return np.count_nonzero(mask) * float(np.prod(image.GetSpacing())) / 1000.0
+
+
+def _compare_coverage(masks: Mapping[str, np.ndarray], reference: str, prepared: Prepared) -> None:
+    """Leave out a volume that shows nothing of the reference's head; warn of one that shows little of it."""
+    base = masks[reference]
+    for name, mask in masks.items():
+        common = np.count_nonzero(mask & base)
+        overlap = common / max(1, min(np.count_nonzero(mask), np.count_nonzero(base)))
+        share = common / max(1, np.count_nonzero(base))
+        if overlap < 0.05 and name != reference:
+            prepared.left_out[name] = f"it does not overlap {reference}; is it of the same patient and position?"
         elif share < 0.8 or overlap < 0.8:
-            warnings.append(f"{name} covers only {share:.0%} of the head in {reference}, or is not lined up with it")
-    return warnings
+            prepared.warnings.append(
+                f"{name} covers only {share:.0%} of the head in {reference}, or is not lined up with it"
+            )

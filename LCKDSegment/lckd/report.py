@@ -27,8 +27,9 @@ def build_report(study: Study, model: Model, volumes_ml: dict[str, float], run: 
         "not_used": [{"volume": v.name, "why": f.evidence} for v, f in study.others],
         "missing": missing_words(study.missing, model),
         "expected_dice": model.expected_dice(study.available),
+        "expectation": cost_sentences(study.available, model),
         "volumes_ml": volumes_ml,
-        "warnings": [*study.warnings, *run.pop("warnings"), *unreliable(study.available, model, volumes_ml)],
+        "warnings": _warnings(study, model, volumes_ml, run.pop("warnings")),
         **run,
     }
 
@@ -62,20 +63,28 @@ def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
 
 
 def expectation(available: tuple[str, ...], model: Model) -> str:
-    """The expected Dice of each region for exactly this subset, in one sentence."""
+    """The expected Dice of each region for exactly this subset, with what it rests on, in one sentence."""
     here = model.expected_dice(available)
-    return "Expected Dice: " + ", ".join(f"{r} {here[r]['mean']:.2f}" for r in REGIONS) + "."
+    scores = ", ".join(f"{r} {here[r]['mean']:.2f} ({here[r]['low']:.2f} to {here[r]['high']:.2f})" for r in REGIONS)
+    return f"Expected Dice on {here['WT']['cases']} test cases: {scores}."
 
 
-def unreliable(available: tuple[str, ...], model: Model, volumes_ml: dict[str, float]) -> list[str]:
-    """Warnings for regions that this subset cannot show, and for an empty result."""
-    here = model.expected_dice(available)
-    words = [
-        f"{STRUCTURES[region].title} ({region}) from {subset_name(available)} alone is a guess: the expected Dice is "
-        f"{here[region]['mean']:.2f}"
-        for region in REGIONS
-        if here[region]["mean"] < HOPELESS
-    ]
+def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared: list[str]) -> list[str]:
+    """What the reader of the result must know: of the inputs, of regions these cannot show, of an empty result."""
+    words = [*study.warnings, *prepared]
+    if words:
+        words.append(
+            "the expected Dice was measured on skull-stripped, aligned studies; with the above it does not hold"
+        )
+    if "T1ce" not in study.available:
+        words.append("enhancing tumour (ET) is defined by contrast medium: without T1ce its outline is a guess")
+    here = model.expected_dice(study.available)
+    for region in REGIONS:
+        if here[region]["mean"] < HOPELESS and (region != "ET" or "T1ce" in study.available):
+            words.append(
+                f"{STRUCTURES[region].title.lower()} ({region}) from {subset_name(study.available)}: expected Dice "
+                f"{here[region]['mean']:.2f}, little more than a guess"
+            )
     if volumes_ml["WT"] == 0:
         words.append("no tumour was found; that is not proof that there is none")
     return words

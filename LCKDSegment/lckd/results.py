@@ -1,6 +1,6 @@
 """From probabilities to what a person keeps: labels on the reference grid, segmentation files, volumes in mL.
 
-Files are written beside their place under another name, read back, and only then moved there: nothing half-written.
+All files of a run appear together or not at all.
 """
 
 import os
@@ -62,11 +62,23 @@ def millilitres(labels: np.ndarray, spacing: tuple[float, float, float]) -> dict
     return {name: round(counts[name] * voxel, 3) for name in STRUCTURES}
 
 
-def check_output(path: Path) -> None:
-    """Raise InputError unless a segmentation can be written here. Called before any work is done."""
-    if not path.name.lower().endswith((SEGMENTATION, LABELMAP)):
-        raise InputError(f"{path}: the output must end in {SEGMENTATION} (segmentation) or {LABELMAP} (BraTS labels)")
-    check_writable(path)
+def check_outputs(output: Path, others: list[Path], inputs: list[Path]) -> None:
+    """Raise InputError unless all these files can be written and none is an input. Called before any work is done."""
+    if not output.name.lower().endswith((SEGMENTATION, LABELMAP)):
+        raise InputError(f"{output}: the output must end in {SEGMENTATION} (segmentation) or {LABELMAP} (BraTS labels)")
+    paths = [path.resolve() for path in (output, *others)]
+    for path, resolved in zip((output, *others), paths, strict=True):
+        if resolved in {p.resolve() for p in inputs} or paths.count(resolved) > 1:
+            raise InputError(f"{path}: is an input or another output of this run; choose another name")
+        check_writable(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder unless it is there. Raises InputError when that cannot be done."""
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: no folder can be made there ({error.strerror}); choose another") from None
 
 
 def check_writable(path: Path) -> None:
@@ -84,17 +96,22 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{folder}: cannot be written to ({error.strerror}); choose another output folder") from None
 
 
-def write_labels(labels: np.ndarray, reference: sitk.Image, path: Path, convention: str) -> None:
-    """Write a label array on the reference's grid as ``.seg.nrrd`` (segments) or ``.nii.gz`` (values by convention)."""
+def label_image(labels: np.ndarray, reference: sitk.Image, segments: bool, convention: str) -> sitk.Image:
+    """A label array as an image with the convention's values on the reference's grid; as segments for .seg.nrrd."""
     values = LABEL_CONVENTIONS[convention]
     coded = np.zeros_like(labels)
     for name, value in LABELS.items():
         coded[labels == value] = values[name]
     image = like(coded, reference)
-    if path.name.lower().endswith(SEGMENTATION):
+    if segments:
         for key, value in segment_fields(coded, values).items():
             image.SetMetaData(key, value)
-    write_image(image, path)
+    return image
+
+
+def percent_image(probability: np.ndarray, reference: sitk.Image) -> sitk.Image:
+    """A region's probability in percent (uint8) on the reference's grid."""
+    return like(np.rint(100 * probability).astype(np.uint8), reference)
 
 
 def segment_fields(labels: np.ndarray, values: dict[str, int]) -> dict[str, str]:
@@ -116,42 +133,50 @@ def segment_fields(labels: np.ndarray, values: dict[str, int]) -> dict[str, str]
     return fields
 
 
-def write_probabilities(probabilities: np.ndarray, reference: sitk.Image, folder: Path) -> None:
-    """Write each region's probability (0 to 100, in percent, uint8) as ``REGION.nii.gz`` in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, probability in zip(REGIONS, probabilities, strict=True):
-        image = like(np.rint(100 * probability).astype(np.uint8), reference)
-        write_image(image, folder / f"{name}.nii.gz")
+class Outputs:
+    """The files of one run: written beside their places under other names, and moved there together at the end.
 
+    Use as a context; when anything fails, none of the files appears.
+    """
 
-def write_image(image: sitk.Image, path: Path) -> None:
-    """Write an image whole or not at all; it is read back before it takes its place."""
+    def __init__(self):
+        self._written: dict[Path, Path] = {}
 
-    def write(partial: Path) -> None:
-        sitk.WriteImage(image, str(partial), useCompression=True)
-        if sitk.Hash(sitk.ReadImage(str(partial))) != sitk.Hash(image):
-            raise OSError("what was written does not read back")
+    def __enter__(self):
+        return self
 
-    _whole_or_not(path, write)
+    def image(self, image: sitk.Image, path: Path) -> None:
+        """Write an image; it is read back, so that a full disk is noticed."""
 
+        def write(partial: Path) -> None:
+            sitk.WriteImage(image, str(partial), useCompression=True)
+            if sitk.Hash(sitk.ReadImage(str(partial))) != sitk.Hash(image):
+                raise OSError("what was written does not read back")
 
-def write_text(text: str, path: Path) -> None:
-    """Write a text file whole or not at all."""
-    _whole_or_not(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+        self._write(path, write)
 
+    def text(self, text: str, path: Path) -> None:
+        self._write(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
-def write_bytes(data: bytes, path: Path) -> None:
-    """Write a file whole or not at all."""
-    _whole_or_not(path, lambda partial: partial.write_bytes(data))
+    def data(self, data: bytes, path: Path) -> None:
+        self._write(path, lambda partial: partial.write_bytes(data))
 
+    def _write(self, path: Path, write: Callable[[Path], object]) -> None:
+        partial = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name[-100:]}")
+        self._written[partial] = path
+        try:
+            write(partial)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1][:120]
+            raise InputError(f"{path}: could not be written ({reason}); is the disk full?") from None
 
-def _whole_or_not(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1][:120]
-        raise InputError(f"{path}: could not be written ({reason}); is the disk full?") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if kind is None:
+                for partial, path in self._written.items():
+                    os.replace(partial, path)
+        except OSError as failure:
+            raise InputError(f"{path}: could not be written ({failure.strerror})") from None
+        finally:
+            for partial in self._written:
+                partial.unlink(missing_ok=True)

@@ -7,21 +7,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .anatomy import REGIONS
 from .inference import choose_device, predict
 from .model_folder import load_model
 from .picture import draw_picture
 from .preprocessing import prepare
-from .report import build_report, cost_sentences, label_table
+from .report import build_report, label_table
 from .results import (
-    check_output,
-    check_writable,
+    SEGMENTATION,
+    Outputs,
+    check_outputs,
+    label_image,
+    make_folder,
     millilitres,
     on_reference,
+    percent_image,
     to_labels,
-    write_bytes,
-    write_labels,
-    write_probabilities,
-    write_text,
 )
 from .studies import choose_study
 from .volumes import find_volumes
@@ -52,9 +53,11 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
     Raises:
         InputError: an input, option or the model is wrong; nothing has been written.
     """
-    check_output(request.output)
-    for path in filter(None, (request.report, request.picture)):
-        check_writable(path)
+    probability_files = [request.probabilities / f"{name}.nii.gz" for name in REGIONS] if request.probabilities else []
+    if request.probabilities:
+        make_folder(request.probabilities)
+    others = [path for path in (request.report, request.picture, *probability_files) if path]
+    check_outputs(request.output, others, [*request.inputs, *request.given.values()])
     device = choose_device(request.device)
     seconds: dict[str, float] = {}
 
@@ -69,10 +72,11 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         model = load_model(request.model)
         study = choose_study(find_volumes(request.inputs), request.given)
         images = {name: volume.read() for name, volume in study.volumes.items()}
-        reference_name = study.reference
-        reference = images[reference_name]
+        reference = images[study.reference]
     with stage("prepare"):
-        prepared = prepare(images, reference_name, model.preprocessing)
+        prepared = prepare(images, study.reference, model.preprocessing)
+        for name, why in prepared.left_out.items():
+            study.leave_out(name, why)
         del images  # 36 MB each, and the network needs the room
         network = model.network().to(device)
     with stage("segment"):
@@ -80,25 +84,28 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         report_window = lambda done, of: progress("segment", done, of)  # noqa: E731
         probabilities = predict(network, prepared.images, prepared.modalities, window, device, report_window)
     with stage("write"):
+        started = time.perf_counter()
+        probabilities[:, ~prepared.foreground] = 0
         probabilities = on_reference(probabilities, prepared, reference)
         labels = to_labels(probabilities)
         run = {
-            "reference": reference_name,
+            "reference": study.reference,
             "preprocessing": prepared.steps,
             "warnings": prepared.warnings,
             "labels": label_table(request.labels),
             "device": device.type,
             "seconds": seconds,
         }
-        volumes_ml = millilitres(labels, reference.GetSpacing())
-        report = build_report(study, model, volumes_ml, run)
-        report["expectation"] = cost_sentences(study.available, model)
-        if request.probabilities:
-            write_probabilities(probabilities, reference, request.probabilities)
-        if request.picture:
-            write_bytes(draw_picture(reference, labels, report), request.picture)
-        write_labels(labels, reference, request.output, request.labels)
-    if request.report:
-        write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", request.report)
+        report = build_report(study, model, millilitres(labels, reference.GetSpacing()), run)
+        segments = request.output.name.lower().endswith(SEGMENTATION)
+        with Outputs() as outputs:
+            outputs.image(label_image(labels, reference, segments, request.labels), request.output)
+            for probability, path in zip(probabilities, probability_files, strict=False):
+                outputs.image(percent_image(probability, reference), path)
+            if request.picture:
+                outputs.data(draw_picture(reference, labels, report), request.picture)
+            seconds["write"] = round(time.perf_counter() - started, 2)
+            if request.report:
+                outputs.text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", request.report)
     progress("done", 1, 1)
     return report

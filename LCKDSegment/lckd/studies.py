@@ -6,10 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .anatomy import MODALITIES
-from .detection import Finding, identify, split_words
+from .detection import AGENT, Finding, identify
 from .errors import InputError
-from .volumes import Volume, volume_file
+from .volumes import Volume, find_volumes, volume_file
 
+TECHNICAL = {
+    "ax", "axial", "tra", "trans", "transverse", "sag", "sagittal", "cor", "coronal", "oax", "osag", "ocor", "obl",
+    "2d", "3d", "mr", "mri", "mrhr", "hr", "brain", "head", "se", "tse", "fse", "ir", "gre", "tfl", "mpr", "spc", "space",
+    "cube", "vista", "fs", "fat", "sat", "wip", "new", "series", "scan",
+}  # fmt: skip
+"""Words of protocols that often stand before the sequence's own name."""
 GIVEN = "given as {} by the user"
 REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1")
 """Which available sequence gives the grid of the result: the one a reader draws on first."""
@@ -33,6 +39,12 @@ class Study:
         """The modality on whose grid the result is delivered."""
         return reference_modality(self.volumes)
 
+    def leave_out(self, modality: str, why: str) -> None:
+        """Treat a modality as missing after all, because its volume turned out to be of no use."""
+        self.others.append((self.volumes.pop(modality), Finding(None, 0.0, [why])))
+        del self.findings[modality]
+        self.warnings.append(f"{modality} was left out: {why}")
+
     @property
     def missing(self) -> tuple[str, ...]:
         return tuple(name for name in MODALITIES if name not in self.volumes)
@@ -51,24 +63,23 @@ def choose_study(volumes: list[Volume], given: Mapping[str, Path]) -> Study:
     """
     study = Study({}, {})
     for modality, path in given.items():
-        volume = volume_file(path)
+        volume = _given_volume(path)
         study.volumes[modality] = volume
         study.findings[modality] = Finding(modality, 1.0, [GIVEN.format(modality)])
-        seen = identify(volume.name)
+        seen = identify(volume.name, volume.tags)
         if seen.modality not in (None, modality) and seen.confidence > 0.8:
-            study.warnings.append(f"{path.name} was given as {modality}, but its name says {seen.modality}")
+            study.warnings.append(f"{volume.name} was given as {modality}, but its name says {seen.modality}")
     _refuse_same_file(study.volumes)
-    taken = {volume.path for volume in study.volumes.values()}
-    found = judge([volume for volume in volumes if volume.path not in taken])
+    taken = {volume.key for volume in study.volumes.values()}
+    found = judge([volume for volume in volumes if volume.key not in taken])
     candidates = [(v, f) for v, f in found if f.modality and f.modality not in given]
-    _refuse_several_studies([volume for volume, _ in candidates])
+    study.warnings += _refuse_several_studies([volume for volume, _ in candidates])
     for volume, finding in candidates:
         held = study.volumes.get(finding.modality)
         if held:
-            option = f"--{finding.modality.lower()}"
+            choice = f"--{finding.modality.lower()} {volume.address}"
             raise InputError(
-                f"“{held.name}” and “{volume.name}” in {volume.path.parent} both look like {finding.modality}; "
-                f"choose one with {option} FILE"
+                f"“{held.name}” and “{volume.name}” both look like {finding.modality}; choose one: {choice}"
             )
         study.volumes[finding.modality], study.findings[finding.modality] = volume, finding
     study.others = [(v, f) for v, f in found if v not in study.volumes.values()]
@@ -86,33 +97,61 @@ def judge(volumes: list[Volume]) -> list[tuple[Volume, Finding]]:
 
 
 def group_key(volume: Volume) -> tuple[str, str]:
-    """What the volumes of one patient and time point share: DICOM study, or folder and name before its sequence."""
+    """What the volumes of one patient and time point share: DICOM study, BIDS subject, or folder and case name."""
     if uid := volume.tags.get("StudyInstanceUID"):
         return uid, ""
-    # The leading words that say nothing about the sequence: CASE_007 of CASE_007_t1ce. Names that differ in more than
-    # that (T1_AX beside MRHR_FLAIR_AX) have no number in them and are told apart by their folder alone.
+    if bids := re.match(r"(sub-[A-Za-z0-9]+)(_ses-[A-Za-z0-9]+)?", volume.name):
+        return bids.group(0), ""
+    folder = volume.path.parent
+    if identify(folder.name).modality:  # one folder a sequence
+        folder = folder.parent
+    case = leading_words(volume.name)
+    return str(folder), case if re.search(r"[^\W\d_]", case) and re.search(r"\d", case) else ""
+
+
+def leading_words(name: str) -> str:
+    """What stands before the sequence in a name and may be a case: ``patient_07`` of ``patient_07_AX_t1ce``.
+
+    Planes, techniques and numbers that scanners put there (``301_AX_T1``) are no case.
+    """
     leading = []
-    for word in re.split(r"[\s_.-]+", volume.name):
-        if identify(word).modality or not split_words(word) - {"t1", "t2"}:
+    for word in re.split(r"[\s_.:-]+", name.casefold()):
+        if identify(word).modality or re.fullmatch(AGENT, word) or word in TECHNICAL:
             break
         leading.append(word)
-    case = "_".join(leading) if any(re.search(r"\d{2}", word) for word in leading) else ""
-    return str(volume.path.parent), case
+    case = "_".join(leading)
+    return case if leading and not case.replace("_", "").isdigit() else ""
+
+
+def _given_volume(path: Path) -> Volume:
+    """The volume of ``--t1 PATH``: a file, a folder with one DICOM series, or ``FOLDER#SERIES_NUMBER``."""
+    text, _, number = str(path).rpartition("#") if not Path(path).exists() and "#" in str(path) else (str(path), "", "")
+    path = Path(text)
+    if not path.is_dir():
+        return volume_file(path)
+    volumes = [v for v in find_volumes([path]) if not number or v.tags.get("SeriesNumber") == number]
+    if len(volumes) != 1:
+        raise InputError(f"{path}: {len(volumes)} volumes there; name one as FILE or as FOLDER#SERIES_NUMBER")
+    return volumes[0]
 
 
 def _refuse_same_file(volumes: Mapping[str, Volume]) -> None:
-    paths = [volume.path.resolve() for volume in volumes.values()]
+    keys = [volume.key for volume in volumes.values()]
     for modality, volume in volumes.items():
-        if paths.count(volume.path.resolve()) > 1:
+        if keys.count(volume.key) > 1:
             raise InputError(f"{volume.path}: given for two sequences, {modality} among them; give each file once")
 
 
-def _refuse_several_studies(volumes: list[Volume]) -> None:
+def _refuse_several_studies(volumes: list[Volume]) -> list[str]:
+    """Refuse volumes that are clearly of several studies; warn where their names only make one wonder."""
     groups = {group_key(volume): volume for volume in volumes}
     if len(groups) > 1:
         first, second = list(groups.values())[:2]
-        where = [f"{v.path.parent.name}/{v.path.name}" if not v.slices else f"“{v.name}”" for v in (first, second)]
         raise InputError(
-            f"{len(groups)} studies among the inputs ({where[0]} and {where[1]} are not of the same one); "
+            f"{len(groups)} studies among the inputs ({first.address} and {second.address} are not of the same one); "
             "give one at a time"
         )
+    cases = {case for volume in volumes if not volume.tags and (case := leading_words(volume.name))}
+    return (
+        [f"the names begin differently ({', '.join(sorted(cases))}): are all of one patient?"] if len(cases) > 1 else []
+    )

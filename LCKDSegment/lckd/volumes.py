@@ -14,6 +14,7 @@ from .errors import InputError
 from .nifti import check_nifti
 
 THINNEST = 4  # slices; fewer are no volume
+SMALLEST, LARGEST = 20, 1000  # mm; the longest edge of anything that may hold a head
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 # DICOM keyword -> ITK metadata key, for what tells sequences, patients and dates apart.
@@ -36,8 +37,20 @@ class Volume:
     slices: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def key(self) -> tuple:
+        """What tells this volume from every other, however its path was written."""
+        return self.path.resolve(), self.tags.get("SeriesInstanceUID") if self.slices else None
+
+    @property
+    def address(self) -> str:
+        """How a user names this volume on the command line."""
+        return f"{self.path}#{self.tags.get('SeriesNumber', '')}" if self.slices else str(self.path)
+
     def read(self) -> sitk.Image:
         """The volume as a 3-D float32 image. Raises InputError when it cannot be read or is not one."""
+        if self.slices:
+            _check_slices(self.slices, self.name)
         if self.path.name.lower().endswith((".nii", ".nii.gz")):
             check_nifti(self.path)
         try:
@@ -92,6 +105,10 @@ def check_image(image: sitk.Image, path: Path) -> sitk.Image:
         raise InputError(f"{path}: has {image.GetDimension()} dimensions; give one 3-D volume per file")
     if min(image.GetSize()) < THINNEST:
         raise InputError(f"{path}: only {min(image.GetSize())} slice(s); a brain volume is needed, not a single image")
+    extents = [n * step for n, step in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    if not all(0.05 <= step <= 20 for step in image.GetSpacing()) or max(extents) > LARGEST or max(extents) < SMALLEST:
+        shown = " x ".join(f"{extent:g}" for extent in extents)
+        raise InputError(f"{path}: {shown} mm is not the size of a head; is its voxel spacing right?")
     try:
         image = sitk.Cast(image, sitk.sitkFloat32)
     except RuntimeError:
@@ -122,10 +139,33 @@ def _dicom_series(folder: Path) -> list[Volume]:
         header = sitk.ImageFileReader()
         header.SetFileName(slices[0])
         header.ReadImageInformation()
-        tags = {k: header.GetMetaData(t).strip() for k, t in DICOM_TAGS.items() if header.HasMetaDataKey(t)}
+        tags = {k: _text(header.GetMetaData(t)) for k, t in DICOM_TAGS.items() if header.HasMetaDataKey(t)}
         name = tags.get("SeriesDescription") or tags.get("ProtocolName") or f"Series {tags.get('SeriesNumber', uid)}"
         volumes.append(Volume(name, folder, tuple(slices), tags))
     return volumes
+
+
+def _check_slices(slices: tuple[str, ...], name: str) -> None:
+    """Refuse a series whose slices are missing, doubled or of two stacks: ITK would only stretch the volume."""
+    positions = []
+    for path in slices:
+        header = sitk.ImageFileReader()
+        header.SetFileName(path)
+        header.ReadImageInformation()
+        normal = np.array(header.GetDirection()).reshape(3, 3)[:, 2]
+        positions.append(float(normal @ header.GetOrigin()))
+    steps = np.abs(np.diff(sorted(positions)))
+    if steps.max() - steps.min() > 0.1 * np.median(steps) or np.median(steps) < 0.01:
+        raise InputError(f"series “{name}”: slices are missing, doubled or uneven; load the complete series again")
+
+
+def _text(value: str) -> str:
+    """A DICOM text as GDCM gives it; what is not UTF-8 is read as Latin-1, so that it can be printed."""
+    data = value.encode("utf-8", "surrogateescape")
+    try:
+        return data.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return data.decode("latin-1").strip()
 
 
 def _reason(error: Exception) -> str:

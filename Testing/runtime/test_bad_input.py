@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
@@ -100,7 +101,7 @@ def test_two_volumes_for_one_modality(refused, tmp_path):
     (tmp_path / "study").mkdir()
     for name in ("t1_sag_mprage", "t1_tra_se"):
         write(BRAIN, tmp_path / "study" / f"{name}.nii.gz")
-    refused([tmp_path / "study"], "t1_sag_mprage", "t1_tra_se", "--t1 FILE")
+    refused([tmp_path / "study"], "t1_sag_mprage", "t1_tra_se", "choose one: --t1 ")
 
 
 def test_the_same_file_twice(refused, tmp_path):
@@ -141,6 +142,26 @@ def test_wrong_option(refused, sequence):
 
 def test_wrong_output_suffix(refused, sequence):
     refused([sequence("T1")], ".seg.nrrd", ".nii.gz", output="out/result.png")
+
+
+def test_probabilities_in_the_way_of_a_file(refused, sequence, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused([sequence("T1"), "--probabilities", tmp_path / "file"], "no folder can be made")
+
+
+def test_impossible_voxel_spacing(refused, tmp_path):
+    image = sitk.GetImageFromArray(BRAIN)
+    image.SetSpacing([1000, 1000, 1000])
+    sitk.WriteImage(image, str(tmp_path / "flair.nii.gz"))
+    refused([tmp_path / "flair.nii.gz"], "not the size of a head")
+
+
+def test_damaged_header(refused, tmp_path):
+    path = write(BRAIN, tmp_path / "flair.nii")
+    data = bytearray(path.read_bytes())
+    data[108:112] = struct.pack("<f", np.nan)
+    path.write_bytes(data)
+    refused([path], "header is damaged")
 
 
 def test_output_folder_missing(refused, sequence):
@@ -201,6 +222,22 @@ def test_incomplete_model_card(refused, model, sequence, key):
     card = json.loads((model / "model.json").read_text())
     del card[key]
     (model / "model.json").write_text(json.dumps(card))
+    refused([sequence("T1"), "--model", model], "model.json", key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("architecture", {"widths": ["a"], "depth": 2}),
+        ("inference", {"window": 33}),
+        ("preprocessing", {"spacing_mm": 1e-4, "clip_percentiles": [0.5, 99.5], "margin_mm": 4.0}),
+        ("preprocessing", {"spacing_mm": 1.0, "clip_percentiles": [1], "margin_mm": 4.0}),
+        ("expected_dice", {"T1": []}),
+    ],
+)
+def test_model_card_with_impossible_values(refused, model, sequence, key, value):
+    card = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**card, key: value}))
     refused([sequence("T1"), "--model", model], "model.json", key)
 
 

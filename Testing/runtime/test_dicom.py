@@ -37,6 +37,22 @@ def test_exam_is_segmented_on_the_series_grid(exam, sequence, tmp_path):
     assert same_grid(sitk.ReadImage(str(tmp_path / "out.nii.gz")), sitk.ReadImage(str(sequence("T1ce"))))
 
 
+def test_series_with_missing_slices_is_refused(exam, tmp_path):
+    for number in (20, 21):
+        (exam / f"03-{number:04d}.dcm").unlink()
+    with pytest.raises(InputError, match="slices are missing"):
+        segment(Request([exam], tmp_path / "out.nii.gz", device="cpu"))
+
+
+def test_one_of_two_alike_series_can_be_named(exam, sequence, tmp_path):
+    uid = choose_study(find_volumes([exam]), {}).volumes["FLAIR"].tags["StudyInstanceUID"]
+    write_series(sitk.ReadImage(str(sequence("FLAIR"))), exam, "flair cor", 7, uid)
+    with pytest.raises(InputError, match=r"--flair .*exam#"):
+        choose_study(find_volumes([exam]), {})
+    study = choose_study(find_volumes([exam]), {"FLAIR": exam.with_name("exam#7")})
+    assert study.volumes["FLAIR"].name == "flair cor"
+
+
 def test_two_studies_are_refused(exam, sequence):
     write_series(sitk.ReadImage(str(sequence("T2"))), exam, "t2_tse", 9, generate_uid())
     with pytest.raises(InputError, match="2 studies"):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from command import lckd
 from lckd.anatomy import LABELS, MODALITIES, STRUCTURES, subset_name, subsets
+from lckd.errors import InputError
 from lckd.model_folder import load_model
 from lckd.preprocessing import same_grid
 from lckd.segment import Request, segment
@@ -186,12 +187,52 @@ def test_inputs_on_different_grids(sequence, tmp_path):
     assert "FLAIR: resampled to the grid of T1ce" in report["preprocessing"]
 
 
-def test_other_patient_is_noticed(sequence, tmp_path):
+def test_volume_elsewhere_is_left_out(sequence, tmp_path):
+    """A volume that does not overlap the reference counts as missing, in what is computed and in what is said."""
     image = sitk.ReadImage(str(sequence("FLAIR")))
     image.SetOrigin([500.0, 500.0, 500.0])
     sitk.WriteImage(image, str(tmp_path / "flair.nii.gz"))
     report = run({"T1ce": sequence("T1ce"), "FLAIR": tmp_path / "flair.nii.gz"}, tmp_path / "out.nii.gz")
-    assert any("FLAIR does not overlap T1ce" in warning for warning in report["warnings"])
+    assert list(report["inputs"]) == ["T1ce"]
+    assert [m["modality"] for m in report["missing"]] == ["T1", "T2", "FLAIR"]
+    assert any("FLAIR was left out: it does not overlap T1ce" in warning for warning in report["warnings"])
+    run({"T1ce": sequence("T1ce")}, tmp_path / "alone.nii.gz")
+    assert (labels_of(tmp_path / "out.nii.gz") == labels_of(tmp_path / "alone.nii.gz")).all()
+
+
+def test_reference_that_is_a_slab(sequence, tmp_path):
+    slab = sitk.ReadImage(str(sequence("T1ce")))[:, :, 40:56]
+    sitk.WriteImage(slab, str(tmp_path / "t1ce.nii.gz"))
+    report = run({"T1ce": tmp_path / "t1ce.nii.gz", "FLAIR": sequence("FLAIR")}, tmp_path / "out.nii.gz")
+    assert any("lies outside T1ce" in warning for warning in report["warnings"])
+
+
+def test_negative_intensities_are_a_stripped_brain_all_the_same(sequence, tmp_path):
+    """Z-scored volumes have their background at 0, in the middle of the brain's values."""
+    image = sitk.ReadImage(str(sequence("FLAIR")), sitk.sitkFloat32)
+    array = sitk.GetArrayFromImage(image)
+    brain = array > 0
+    array[brain] = (array[brain] - array[brain].mean()) / array[brain].std()
+    scored = sitk.GetImageFromArray(array)
+    scored.CopyInformation(image)
+    sitk.WriteImage(scored, str(tmp_path / "flair.nii.gz"))
+    report = run({"FLAIR": tmp_path / "flair.nii.gz"}, tmp_path / "out.nii.gz")
+    run({"FLAIR": sequence("FLAIR")}, tmp_path / "plain.nii.gz")
+    assert not any("skull" in warning for warning in report["warnings"])
+    a, b = labels_of(tmp_path / "out.nii.gz"), labels_of(tmp_path / "plain.nii.gz")
+    assert dice(a > 0, b > 0) > 0.99
+
+
+def test_inputs_are_not_overwritten(sequence, tmp_path):
+    with pytest.raises(InputError, match="is an input"):
+        run({"FLAIR": sequence("FLAIR")}, sequence("FLAIR"))
+    with pytest.raises(InputError, match="another output"):
+        run({"FLAIR": sequence("FLAIR")}, tmp_path / "a.nii.gz", report=tmp_path / "a.nii.gz")
+
+
+def test_enhancing_tumour_without_contrast_medium_is_called_a_guess(sequence, tmp_path):
+    report = run({"FLAIR": sequence("FLAIR")}, tmp_path / "out.nii.gz")
+    assert any("without T1ce its outline is a guess" in warning for warning in report["warnings"])
 
 
 def test_skull_is_noticed(data, tmp_path):

@@ -6,6 +6,7 @@ A case may lack modalities: a centre trains on the protocols it has.
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import SimpleITK as sitk
 
 from lckd.anatomy import LABELS, MODALITIES
 from lckd.errors import InputError
+from lckd.nifti import check_nifti
 from lckd.preprocessing import Preprocessing, prepare
 from lckd.volumes import volume_file
 
@@ -101,8 +103,12 @@ def read_labels(path: Path, grid: sitk.Image) -> np.ndarray:
 
     Both codes of enhancing tumour are understood: files with 3 and no 4 are of BraTS 2023 or later.
     """
-    image = volume_file(path).read()
-    labels = sitk.GetArrayFromImage(image)
+    check_nifti(path)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        raise InputError(f"{path}: cannot be read as an image; is it damaged?") from None
+    labels = sitk.GetArrayViewFromImage(image)
     found = set(np.unique(labels).astype(int).tolist())
     if not found <= {0, 1, 2, 3, 4} or {3, 4} <= found:
         raise InputError(f"{path}: labels {sorted(found)} are not BraTS labels (0, 1, 2 and either 3 or 4)")
@@ -113,16 +119,22 @@ def read_labels(path: Path, grid: sitk.Image) -> np.ndarray:
 
 
 def split(cases: list[Case], validation: list[str], seed: int) -> tuple[list[Case], list[Case]]:
-    """Training and validation cases: the named ones held out, or a fifth drawn by the seed."""
+    """Training and validation cases: the named ones held out, or a fifth of the patients drawn by the seed."""
     names = [case.name for case in cases]
     unknown = set(validation) - set(names)
     if unknown:
         raise InputError(f"validation case {sorted(unknown)[0]} is not in the data; mend validation_cases")
     if not validation:
-        count = max(1, len(cases) // 5)
-        validation = np.random.default_rng(seed).permutation(names)[:count].tolist()
+        patients = sorted({patient(name) for name in names})
+        drawn = np.random.default_rng(seed).permutation(patients)[: max(1, len(patients) // 5)]
+        validation = [name for name in names if patient(name) in drawn]
     held_out = [case for case in cases if case.name in validation]
     training = [case for case in cases if case.name not in validation]
     if not training:
         raise InputError("every case is held out for validation; none is left to train on")
     return training, held_out
+
+
+def patient(name: str) -> str:
+    """The patient of a case: BraTS from 2023 on ends a name in its time point (BraTS-GLI-00001-000)."""
+    return re.sub(r"(?<=\d)-\d{3}$", "", name)

@@ -1,6 +1,7 @@
 """From a run to a model folder: half-precision weights, a checked model.json and a card, nothing typed by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -33,19 +34,20 @@ CITATIONS = """\
 def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0", echo=print) -> Path:
     """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``."""
     run, out = Path(run), Path(out)
-    config = Config(**yaml.safe_load((run / "config.yaml").read_text()))
     state = load_checkpoint(run, torch.device("cpu"))
+    config = Config(**yaml.safe_load((run / "config.yaml").read_text()))
     network = Network(config.widths, config.depth)
     network.load_state_dict(state["average"])
-    out.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
     # Evaluated as it will be loaded: through half precision.
     weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in weights.items()})
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
     split = json.loads((run / "split.json").read_text())
     rows = evaluate(network, held_out(run, data or config.data, split), config.final_patch, choose_device("auto"), echo)
-    summary = write_evaluation(rows, out / "evaluation")
-    save_file(weights, out / WEIGHTS)
+    summary = write_evaluation(rows, partial / "evaluation")
+    save_file(weights, partial / WEIGHTS)
     election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
     card = {
         "format": FORMAT,
@@ -71,13 +73,16 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
             "validation_cases": split["validation"],
         },
         "expected_dice": summary,
-        "weights_sha256": sha256(out / WEIGHTS),
+        "weights_sha256": sha256(partial / WEIGHTS),
         "made_by": f"lckd {__version__}",
     }
     card = json.loads(json.dumps(card))
-    check_card(card, out / CARD)
-    (out / CARD).write_text(json.dumps(card, indent=1) + "\n")
-    (out / "README.md").write_text(card_text(card, rows))
+    check_card(card, out / CARD)  # refuses, for one, a table without all 15 subsets: no held-out case is complete
+    (partial / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    (partial / "README.md").write_text(card_text(card, rows))
+    shutil.copyfile(run / "elections.jsonl", partial / "evaluation" / "elections.jsonl")
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
     return out
 
 
@@ -102,7 +107,7 @@ def card_text(card: dict, rows: list[dict]) -> str:
     worst = "\n".join(
         f"- {region}: {row['case']}, Dice {row[region]:.2f}"
         for region in REGIONS
-        for row in [min(full, key=lambda r, k=region: r[k])]
+        for row in sorted(full, key=lambda r, k=region: r[k])[:1]
     )
     scores = [
         "| region | teacher | " + " | ".join(f"{m} alone" for m in MODALITIES) + " |",

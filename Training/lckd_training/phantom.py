@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
 from lckd.anatomy import LABELS, MODALITIES
 from lckd.errors import InputError
-from lckd.results import write_image
+from lckd.results import Outputs
 
 FIELD_OF_VIEW = 192.0  # mm, an edge of the cube: a head's brain with room to move
 NOISE = 0.02  # standard deviation of the noise in each of the two receive channels, of the brightest tissue's signal
@@ -49,8 +49,10 @@ def write_phantoms(out: Path, cases: int, size: int, seed: int, healthy: bool = 
         size: voxels an edge of the cubic volume; the voxel's edge is 192 mm / size.
         healthy: brains without a tumour; their label is all zero.
     """
-    if cases < 1 or not 48 <= size <= 256:
-        raise InputError(f"--cases {cases} --size {size}: at least one case, and 48 to 256 voxels an edge")
+    if cases < 1 or not 48 <= size <= 256 or seed < 0:
+        raise InputError(
+            f"--cases {cases} --size {size} --seed {seed}: at least one case, 48 to 256 voxels, seed from 0"
+        )
     for number in range(cases):
         name = f"Phantom_{seed:02d}_{number:03d}"
         folder = Path(out) / name
@@ -59,9 +61,10 @@ def write_phantoms(out: Path, cases: int, size: int, seed: int, healthy: bool = 
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another OUT") from None
         images, labels = make_phantom(size, (seed, number), healthy)
-        for modality, array in images.items():
-            write_image(_image(array, size), folder / f"{name}_{modality.lower()}.nii.gz")
-        write_image(_image(labels, size), folder / f"{name}_seg.nii.gz")
+        with Outputs() as outputs:
+            for modality, array in images.items():
+                outputs.image(_image(array, size), folder / f"{name}_{modality.lower()}.nii.gz")
+            outputs.image(_image(labels, size), folder / f"{name}_seg.nii.gz")
         yield folder
 
 

@@ -36,8 +36,13 @@ def train(config: Config, data: Path, out: Path, resume: bool, echo=print) -> Pa
     out = Path(out)
     if (out / CHECKPOINT).exists() and not resume:
         raise InputError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
-    settings = Preprocessing()
-    training_cases, validation_cases = split(find_cases(data), config.validation_cases, config.seed)
+    settings, found = Preprocessing(), find_cases(data)
+    if resume:
+        check_same_recipe(config, out)
+        held_out = json.loads((out / "split.json").read_text())["validation"]
+        training_cases, validation_cases = split(found, held_out, config.seed)
+    else:
+        training_cases, validation_cases = split(found, config.validation_cases, config.seed)
     echo(f"{len(training_cases)} cases to train on, {len(validation_cases)} held out for election")
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
@@ -50,6 +55,16 @@ def train(config: Config, data: Path, out: Path, resume: bool, echo=print) -> Pa
         run.load()
     run.fit(Samples(cases, config))
     return out
+
+
+def check_same_recipe(config: Config, out: Path) -> None:
+    """Raise InputError when a resumed run's recipe differs in more than how long and how it is kept."""
+    load_checkpoint(out, torch.device("cpu"))
+    stored = yaml.safe_load((out / "config.yaml").read_text())
+    free = {"data", "iterations", "final_from", "checkpoint_every", "workers"}
+    for key, value in config.as_dict().items():
+        if key not in free and stored.get(key) != value:
+            raise InputError(f"{out}: was begun with {key}={stored.get(key)}, not {value}; resume with the same recipe")
 
 
 class Run:

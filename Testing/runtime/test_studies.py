@@ -1,0 +1,80 @@
+"""Which volumes make one study: never two patients, and no false alarm on the ways people name their files."""
+
+import os
+
+import pytest
+import SimpleITK as sitk
+
+from lckd.errors import InputError
+from lckd.studies import choose_study
+from lckd.volumes import find_volumes
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Call with file names below a folder for the study chosen among them."""
+
+    def choose(*names, given=None):
+        for name in names:
+            path = tmp_path / f"{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkUInt8), str(path))
+        return choose_study(find_volumes([tmp_path]), given or {})
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("T1_AX", "MRHR_FLAIR_AX"),
+        ("301_T1", "401_FLAIR"),
+        ("12_AX_T1", "13_SAG_FLAIR"),
+        ("20190101_AX_T1", "20190101_SAG_FLAIR"),
+        ("sub-01_acq-3D_T1w", "sub-01_run-02_FLAIR"),
+        ("T1/t1", "FLAIR/flair"),
+        ("BraTS-GLI-00001-000-t1n", "BraTS-GLI-00001-000-t2f"),
+    ],
+)
+def test_one_patient(study, names):
+    assert study(*names).available == ("T1", "FLAIR")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("patient1_t1ce", "patient2_flair"),
+        ("A7-t1", "A8-flair"),
+        ("sub-01_T1w", "sub-02_FLAIR"),
+        ("sub-01_ses-1_T1w", "sub-01_ses-2_FLAIR"),
+        ("case1/t1", "case2/flair"),
+    ],
+)
+def test_two_patients(study, names):
+    with pytest.raises(InputError, match="2 studies"):
+        study(*names)
+
+
+def test_names_that_make_one_wonder(study):
+    assert "jones, smith" in study("smith_t1", "jones_flair").warnings[0]
+
+
+def test_bids_contrast_is_not_lost(study):
+    assert study("sub-01_T1w", "sub-01_ce-gd_T1w", "sub-01_FLAIR").available == ("T1", "T1ce", "FLAIR")
+
+
+def test_masks_beside_volumes_are_no_volumes(study):
+    chosen = study("flair", "flair_mask", "t1ce", "t1ce_seg")
+    assert chosen.available == ("T1ce", "FLAIR")
+    assert sorted(volume.name for volume, _ in chosen.others) == ["flair_mask", "t1ce_seg"]
+
+
+def test_given_file_is_not_taken_a_second_time(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkUInt8), "t2.nii.gz")
+    from pathlib import Path
+
+    chosen = study("flair", given={"T1ce": Path("t2.nii.gz")})
+    assert chosen.available == ("T1ce", "FLAIR")
+    assert "its name says T2" in chosen.warnings[0]
+    assert os.getcwd() == str(tmp_path)
