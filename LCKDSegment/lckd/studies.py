@@ -12,8 +12,8 @@ from .volumes import Volume, find_volumes, volume_file
 
 TECHNICAL = {
     "ax", "axial", "tra", "trans", "transverse", "sag", "sagittal", "cor", "coronal", "oax", "osag", "ocor", "obl",
-    "2d", "3d", "mr", "mri", "mrhr", "hr", "brain", "head", "se", "tse", "fse", "ir", "gre", "tfl", "mpr", "spc", "space",
-    "cube", "vista", "fs", "fat", "sat", "wip", "new", "series", "scan",
+    "2d", "3d", "mr", "mri", "mrhr", "hr", "brain", "head", "se", "tse", "fse", "ir", "gre", "tfl", "mpr", "spc",
+    "space", "cube", "vista", "fs", "fat", "sat", "wip", "new", "series", "scan",
 }  # fmt: skip
 """Words of protocols that often stand before the sequence's own name."""
 GIVEN = "given as {} by the user"
