@@ -48,6 +48,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     rows = evaluate(network, held_out(run, data or config.data, split), config.final_patch, choose_device("auto"), echo)
     summary = write_evaluation(rows, partial / "evaluation")
     save_file(weights, partial / WEIGHTS)
+    (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
     election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
     card = {
         "format": FORMAT,
