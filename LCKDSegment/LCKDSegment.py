@@ -358,12 +358,13 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
             job.close()
 
     def _jumpToTumour(self, labels, reference):
-        found = np.argwhere(labels)
+        found = np.argwhere(np.isin(labels, [LABELS["NCR"], LABELS["ET"]]))
+        found = found if len(found) else np.argwhere(labels)
         if not len(found):
             return
         ijk_to_ras = vtk.vtkMatrix4x4()
         reference.GetIJKToRASMatrix(ijk_to_ras)
-        point = ijk_to_ras.MultiplyPoint([*found.mean(axis=0)[::-1], 1.0])
+        point = ijk_to_ras.MultiplyPoint([*np.median(found, axis=0)[::-1], 1.0])
         if transform := reference.GetParentTransformNode():
             to_world = vtk.vtkMatrix4x4()
             transform.GetMatrixTransformToWorld(to_world)

@@ -65,10 +65,13 @@ def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preproc
     for name in (name for name in MODALITIES if name in volumes):
         oriented = sitk.DICOMOrient(volumes[name], "LPS")
         foreground, stripped = find_foreground(oriented)
+        # Normalised by its own foreground on its own grid: the same numbers whichever other sequences there are, and
+        # what is interpolated between brain and background is between dark and nothing.
+        image = normalise(sitk.GetArrayFromImage(oriented), foreground, settings)
         if same_grid(oriented, grid):
-            images[name], masks[name] = sitk.GetArrayFromImage(oriented), foreground
+            images[name], masks[name] = image, foreground
         else:
-            images[name] = resample(oriented, grid)
+            images[name] = resample(like(image, oriented), grid)
             masks[name] = resample(like(foreground.astype(np.float32), oriented), grid) > 0.5
         if not stripped:
             prepared.warnings.append(f"{name} does not look skull-stripped; the model has never seen a skull")
@@ -82,11 +85,9 @@ def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preproc
             )
     _compare_coverage(masks, reference, prepared)
     prepared.modalities = tuple(name for name in images if name not in prepared.left_out)
-    # Normalised by its own foreground on the working grid: the same numbers whichever other sequences there are.
-    channels = [normalise(images[name], masks[name], settings) for name in prepared.modalities]
     union = np.logical_or.reduce([masks[name] for name in prepared.modalities])
     prepared.box = bounding_box(union, margin=round(settings.margin_mm / settings.spacing_mm))
-    prepared.images = np.stack([image[prepared.box] for image in channels])
+    prepared.images = np.stack([images[name][prepared.box] for name in prepared.modalities])
     filled = sitk.BinaryFillhole(sitk.GetImageFromArray(union[prepared.box].astype(np.uint8)))
     prepared.foreground = sitk.GetArrayFromImage(filled) > 0
     return prepared

@@ -117,8 +117,8 @@ def test_installed_module_segments(installed, phantom, tmp_path):
     shutil.copytree(ROOT / "Testing" / "host", site / "host", ignore=shutil.ignore_patterns("__pycache__"))
     code = f"""
 import sys
-sources = {str(ROOT)!r}
-sys.path = [p for p in sys.path if not p.startswith(sources)]
+sources = {[str(ROOT / "LCKDSegment"), str(ROOT / "Training")]!r}
+sys.path = [p for p in sys.path if p not in sources]
 sys.path.insert(0, {str(site)!r})
 from host import boot
 host = boot()

@@ -1,5 +1,6 @@
 """The real module in the host: real MRML and Qt, stand-ins for Slicer's own widgets."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ def open_panel():
         host.enter("LCKDSegment")
         return widget
 
+    ours = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("lckd", "LCKDSegmentLib")}
     yield open_
     HOST.unloadModule("LCKDSegment")
+    sys.modules.update(ours)  # a reload replaces our packages; the other tests go on with those they imported
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from host import boot, views
+from lckd.anatomy import LABELS
 from lckd_training.phantom import write_phantoms
 
 MODULE = Path(__file__).parents[2] / "LCKDSegment" / "LCKDSegment.py"
@@ -40,9 +41,9 @@ def main() -> None:
     host.grab(panel, OUT / "panel.png", 520)
     node, reference = (panel.logic.getParameterNode().GetNodeReference(name) for name in ("Result", "Reference"))
     node.CreateClosedSurfaceRepresentation()
-    found = np.argwhere(result_nodes.labels_of(node, reference))
+    found = np.argwhere(np.isin(result_nodes.labels_of(node, reference), [LABELS["NCR"], LABELS["ET"]]))
     matrix = slicer.util.arrayFromVTKMatrix(_ijk_to_ras(reference))
-    centre = matrix @ [*found.mean(axis=0)[::-1], 1]
+    centre = matrix @ [*np.median(found, axis=0)[::-1], 1]
     views.montage(host.sceneHost, OUT / "views.png", reference, centre=centre[:3], fieldOfView=190)
     print(host.problems(panel.parent) or f"pictures in {OUT}")
 
