@@ -89,3 +89,22 @@ def test_report_survives_saving_the_scene(reference, labels, tmp_path):
     loaded = slicer.util.getNode(name)
     assert result_nodes.report_of(loaded) == REPORT
     assert ids(loaded) == list(LABELS)
+
+
+def test_the_command_lines_file_opens_as_segments(reference, labels, tmp_path):
+    """Slicer's own reader shows the .seg.nrrd of ``lckd segment`` as it would show the module's result."""
+    from lckd.results import Outputs, label_image
+    from LCKDSegmentLib.scene import image_in_world
+
+    path = tmp_path / "result.seg.nrrd"
+    with Outputs() as outputs:
+        outputs.image(label_image(labels, image_in_world(reference), segments=True, convention="brats"), path)
+    node = slicer.util.loadSegmentation(str(path))
+    assert ids(node) == list(LABELS)
+    for name in LABELS:
+        segment = node.GetSegmentation().GetSegment(name)
+        entry = vtk.reference("")
+        segment.GetTag("TerminologyEntry", entry)
+        assert segment.GetName() == STRUCTURES[name].title and str(entry) == terminology_entry(name)
+        assert np.allclose(segment.GetColor(), np.array(STRUCTURES[name].colour) / 255, atol=1e-5)
+    assert (result_nodes.labels_of(node, reference) == labels).all()

@@ -181,6 +181,14 @@ def test_oblique_anisotropic_grid_with_shifted_origin(whole_tumour):
     assert dice(plain, whole_tumour(oblique)) >= 0.95
 
 
+@pytest.mark.parametrize("suffix", ["nii", "nrrd", "mha"])
+def test_any_format_gives_the_same(sequence, tmp_path, suffix):
+    sitk.WriteImage(sitk.ReadImage(str(sequence("FLAIR"))), str(tmp_path / f"flair.{suffix}"))
+    run({"FLAIR": sequence("FLAIR")}, tmp_path / "a.nii.gz")
+    run({"FLAIR": tmp_path / f"flair.{suffix}"}, tmp_path / "b.nii.gz")
+    assert (labels_of(tmp_path / "a.nii.gz") == labels_of(tmp_path / "b.nii.gz")).all()
+
+
 def test_inputs_on_different_grids(sequence, tmp_path):
     """A T1ce with another spacing and field of view is brought to the reference's grid, and the report says so."""
     image = sitk.ReadImage(str(sequence("FLAIR")), sitk.sitkFloat32)

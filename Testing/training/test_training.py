@@ -19,7 +19,7 @@ from lckd_training.phantom import write_phantoms
 from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, padded
 from lckd_training.training import CHECKPOINT, load_checkpoint, train
 
-TINY = ["widths=[4,8]", "depth=1", "patch=32", "final_patch=32", "iterations=6", "elect_every=3"]
+TINY = ["widths=[4,8]", "depth=1", "patch=32", "final_patch=96", "final_from=1", "iterations=6", "elect_every=3"]
 TINY += ["checkpoint_every=2", "workers=0"]
 
 
