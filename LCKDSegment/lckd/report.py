@@ -1,7 +1,7 @@
 """The report of a segmentation: what went in, what was missing and what that costs, what came out, and how."""
 
 from . import __version__
-from .anatomy import LABEL_CONVENTIONS, REGIONS, STRUCTURES, subset_name
+from .anatomy import REGIONS, STRUCTURES, subset_name
 from .model_folder import Model
 from .studies import Study
 
@@ -88,8 +88,3 @@ def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared
     if volumes_ml["WT"] == 0:
         words.append("no tumour was found; that is not proof that there is none")
     return words
-
-
-def label_table(convention: str) -> dict[str, int]:
-    """Label -> voxel value in the written file, for the report."""
-    return dict(LABEL_CONVENTIONS[convention])

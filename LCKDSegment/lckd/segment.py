@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from .anatomy import REGIONS
+from .anatomy import LABEL_CONVENTIONS, REGIONS
 from .inference import choose_device, predict
 from .model_folder import load_model
 from .picture import draw_picture
 from .preprocessing import prepare
-from .report import build_report, label_table
+from .report import build_report
 from .results import (
     SEGMENTATION,
     Outputs,
@@ -27,7 +28,6 @@ from .results import (
 from .studies import choose_study
 from .volumes import find_volumes
 
-STAGES = ("read", "prepare", "segment", "write")
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, of)."""
 
@@ -62,8 +62,8 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
     seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(name: str, of: int = 1):
-        progress(name, 0, of)
+    def stage(name: str):
+        progress(name, 0, 1)
         started = time.perf_counter()
         yield
         seconds[name] = round(time.perf_counter() - started, 2)
@@ -81,31 +81,31 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         network = model.network().to(device)
     with stage("segment"):
         window = model.card["inference"]["window"]
-        report_window = lambda done, of: progress("segment", done, of)  # noqa: E731
-        probabilities = predict(network, prepared.images, prepared.modalities, window, device, report_window)
-    with stage("write"):
-        started = time.perf_counter()
-        probabilities[:, ~prepared.foreground] = 0
-        probabilities = on_reference(probabilities, prepared, reference)
-        labels = to_labels(probabilities)
-        run = {
-            "reference": study.reference,
-            "preprocessing": prepared.steps,
-            "warnings": prepared.warnings,
-            "labels": label_table(request.labels),
-            "device": device.type,
-            "seconds": seconds,
-        }
-        report = build_report(study, model, millilitres(labels, reference.GetSpacing()), run)
-        segments = request.output.name.lower().endswith(SEGMENTATION)
-        with Outputs() as outputs:
-            outputs.image(label_image(labels, reference, segments, request.labels), request.output)
-            for probability, path in zip(probabilities, probability_files, strict=False):
-                outputs.image(percent_image(probability, reference), path)
-            if request.picture:
-                outputs.data(draw_picture(reference, labels, report), request.picture)
-            seconds["write"] = round(time.perf_counter() - started, 2)
-            if request.report:
-                outputs.text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", request.report)
+        windows_done = partial(progress, "segment")
+        probabilities = predict(network, prepared.images, prepared.modalities, window, device, windows_done)
+    progress("write", 0, 1)  # timed by hand: the report, one of the files, holds the time
+    started = time.perf_counter()
+    probabilities[:, ~prepared.foreground] = 0
+    probabilities = on_reference(probabilities, prepared, reference)
+    labels = to_labels(probabilities)
+    run = {
+        "reference": study.reference,
+        "preprocessing": prepared.steps,
+        "warnings": prepared.warnings,
+        "labels": LABEL_CONVENTIONS[request.labels],
+        "device": device.type,
+        "seconds": seconds,
+    }
+    report = build_report(study, model, millilitres(labels, reference.GetSpacing()), run)
+    segments = request.output.name.lower().endswith(SEGMENTATION)
+    with Outputs() as outputs:
+        outputs.image(label_image(labels, reference, segments, request.labels), request.output)
+        for probability, path in zip(probabilities, probability_files, strict=False):
+            outputs.image(percent_image(probability, reference), path)
+        if request.picture:
+            outputs.data(draw_picture(reference, labels, report), request.picture)
+        seconds["write"] = round(time.perf_counter() - started, 2)
+        if request.report:
+            outputs.text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", request.report)
     progress("done", 1, 1)
     return report

@@ -49,7 +49,19 @@ class qSlicerWidget(qMRMLWidget):
     """Same role; older .ui files use it as their top level."""
 
 
-class qMRMLSegmentationShow3DButton(ctkMenuButton):
+class ShowsSegmentation:
+    """Mixin of the widgets that show one segmentation node and follow its changes."""
+
+    def segmentationNode(self):
+        return self._node
+
+    def setSegmentationNode(self, node) -> None:
+        self._node = node
+        self._observed.follow(node)
+        self._update()
+
+
+class qMRMLSegmentationShow3DButton(ShowsSegmentation, ctkMenuButton):
     """Checkable button that makes or removes the closed surface of a segmentation."""
 
     def __init__(self, parent=None) -> None:
@@ -62,14 +74,6 @@ class qMRMLSegmentationShow3DButton(ctkMenuButton):
         self._update()
 
     locked, setLocked = plainProperty(bool, "locked", False, "_update")
-
-    def segmentationNode(self):
-        return self._node
-
-    def setSegmentationNode(self, node) -> None:
-        self._node = node
-        self._observed.follow(node)
-        self._update()
 
     def _hasSurface(self) -> bool:
         return bool(self._node and self._node.GetSegmentation().ContainsRepresentation("Closed surface"))
@@ -93,7 +97,7 @@ class qMRMLSegmentationShow3DButton(ctkMenuButton):
         self.blockSignals(blocked)
 
 
-class qMRMLSegmentsTableView(qMRMLWidget):
+class qMRMLSegmentsTableView(ShowsSegmentation, qMRMLWidget):
     """Segments as rows: visibility, colour, opacity, name. A click on the eye changes the display node."""
 
     selectionChanged = Signal(QtCore.QItemSelection, QtCore.QItemSelection)
@@ -130,14 +134,6 @@ class qMRMLSegmentsTableView(qMRMLWidget):
     opacityColumnVisible, setOpacityColumnVisible = plainProperty(bool, "opacity", True, "_update")
     statusColumnVisible, setStatusColumnVisible = plainProperty(bool, "status", False)
     layerColumnVisible, setLayerColumnVisible = plainProperty(bool, "layer", False)
-
-    def segmentationNode(self):
-        return self._node
-
-    def setSegmentationNode(self, node) -> None:
-        self._node = node
-        self._observed.follow(node)
-        self._update()
 
     def tableWidget(self):
         return self._table
