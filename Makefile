@@ -38,10 +38,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) -e ".[training]"
+	$(PIP) --no-deps deepbet  # finds the brain; without the window toolkit and pandas it asks for
 	@touch $@
 
 $(VENV)/tested: $(VENV)/installed
 	$(PIP) -e ".[training,test]"
+	$(PIP) --no-deps deepbet
 	@touch $@
 
 screenshots: $(VENV)/tested

@@ -22,13 +22,13 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from lckd.anatomy import LABELS, MODALITIES
+from lckd.conditioning import shows_skull
 from lckd.errors import InputError
 from lckd.model_folder import load_model
 from lckd.report import NOTICE, cost_sentences
-from lckd.studies import reference_modality
 from LCKDSegmentLib import dependencies, panel, result_nodes
 from LCKDSegmentLib.job import SegmentationJob, slicer_python
-from LCKDSegmentLib.scene import image_in_world, propose
+from LCKDSegmentLib.scene import Proposal, image_in_world, propose
 
 POLL_MS = 100
 SETTLE_MS = 150  # a volume being loaded gets its name, voxels and file one after the other
@@ -67,8 +67,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.job = None
         self._starting = False
         self._parameters = None
-        self._findings = {}
-        self._notes = []
+        self._proposal = Proposal()
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -77,13 +76,15 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(widget)
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = LCKDSegmentLogic()
-        self.slots = panel.SequenceSlots(self.ui, self.onSequenceChosen)
+        self.slots = panel.SequenceSlots(self.ui, self.onSequenceChosen, self.onOtherTaken)
         self.ui.noticeLabel.text = NOTICE
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentOrCancel)
         self.ui.detectButton.connect("clicked(bool)", self.onDetect)
+        self.ui.studyComboBox.connect("activated(int)", self.onStudyChosen)
         self.ui.nestedCheckBox.connect("toggled(bool)", self.onNestedToggled)
         self.ui.copyButton.connect("clicked(bool)", self.onCopy)
-        self.ui.deviceComboBox.connect("currentTextChanged(QString)", self.onDeviceChanged)
+        for name, box in self._options().items():
+            box.connect("currentTextChanged(QString)", lambda text, name=name: self.onOptionChanged(name, text))
         self._poll = qt.QTimer()
         self._poll.setInterval(POLL_MS)
         self._poll.connect("timeout()", self.onPoll)
@@ -130,8 +131,8 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsImporting():
             return
         self._parameters = self.logic.getParameterNode()
-        device = self._parameters.GetParameter("Device") or "auto"
-        self.ui.deviceComboBox.setCurrentText(device)
+        for name, box in self._options().items():
+            box.setCurrentText(self._parameters.GetParameter(name) or "auto")
         self.ui.nestedCheckBox.checked = self._parameters.GetParameter("Nested") == "true"
         self.fillSlots()
 
@@ -155,8 +156,10 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Fill every slot that the user has not set from what is loaded."""
         if self._parameters is None or slicer.mrmlScene.IsBatchProcessing():
             return
-        proposal = propose(slicer.mrmlScene, getattr(slicer, "dicomDatabase", None))
-        self._findings, self._notes = proposal.findings, proposal.notes
+        database = getattr(slicer, "dicomDatabase", None)
+        proposal = propose(slicer.mrmlScene, database, self._parameters.GetParameter("Study"))
+        self._proposal = proposal
+        panel.fill_studies(self.ui.studyComboBox, self.ui.studyLabel, proposal)
         wanted, taken = {}, set()
         for name in MODALITIES:  # what the user has set comes first
             if self._parameters.GetParameter(f"{name}.ByUser") == "true":
@@ -171,6 +174,19 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.slots.fill(wanted)
         self.updatePanel()
         self.showReport()
+
+    def onStudyChosen(self, index):
+        """Show another of the loaded studies; choices made by hand were for the one before."""
+        if self._parameters:
+            self._parameters.SetParameter("Study", self.ui.studyComboBox.itemData(index))
+            self.onDetect()
+
+    def onOtherTaken(self, modality, node_id):
+        """Put the volume whose name was clicked under a slot into that slot."""
+        node = slicer.mrmlScene.GetNodeByID(node_id)
+        if node and self._parameters:
+            self.slots.fill({modality: node})
+            self.onSequenceChosen(modality)
 
     def onDetect(self):
         """Forget the user's choices and look at the scene anew."""
@@ -189,15 +205,19 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameters.SetNodeReferenceID(modality, node.GetID() if node else None)
         self.updatePanel()
 
-    def onDeviceChanged(self, text):
+    def onOptionChanged(self, name, text):
         if self._parameters:
-            self._parameters.SetParameter("Device", text)
+            self._parameters.SetParameter(name, text)
+
+    def _options(self):
+        """Parameter name -> its combo box under Advanced."""
+        return {"Device": self.ui.deviceComboBox, "Register": self.ui.registerComboBox, "Brain": self.ui.brainComboBox}
 
     # What the panel shows
 
     def updatePanel(self):
         chosen = self.slots.nodes()
-        self.slots.explain(self._findings)
+        self.slots.explain(self._proposal)
         problem = self.logic.problem(chosen)
         running = self.job is not None
         self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
@@ -205,10 +225,10 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ready = _("Segment from {sequences}").format(sequences=", ".join(chosen))
         self.ui.segmentButton.toolTip = _("Stop the segmentation; nothing is kept") if running else problem or ready
         self.slots.enable(not running)
-        self.ui.detectButton.enabled = not running
+        self.ui.detectButton.enabled = self.ui.studyComboBox.enabled = not running
         self.ui.progressBar.visible = running
         self.ui.statusLabel.visible = running
-        lines = [problem] if problem else [*self.logic.costSentences(tuple(chosen)), *self._notes]
+        lines = [problem] if problem else [*self.logic.costSentences(tuple(chosen))]
         self.ui.costLabel.text = "\n".join(lines)
 
     def showReport(self):
@@ -246,7 +266,8 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started.")):
                 if dependencies.ensure() and self._parameters:
                     self.ui.logText.setPlainText("")
-                    self.job = self.logic.start(self.slots.nodes(), self.ui.deviceComboBox.currentText)
+                    options = {name.lower(): box.currentText for name, box in self._options().items()}
+                    self.job = self.logic.start(self.slots.nodes(), **options)
                     self._poll.start()
         finally:
             self._starting = False
@@ -277,6 +298,8 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             with slicer.util.tryWithErrorDisplay(_("The segmentation failed.")):
                 self.logic.showResult(job, self._parameters, self.ui.nestedCheckBox.checked)
+                if self.ui.keepTransformsCheckBox.checked:
+                    result_nodes.keep_alignment(slicer.mrmlScene, job.node_ids, job.report["alignment"])
                 reference = self._parameters.GetNodeReference("Reference")
                 slicer.util.setSliceViewerLayers(background=reference, fit=False)
         finally:
@@ -319,22 +342,25 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         except InputError as error:
             return [str(error)]
 
-    def start(self, nodes, device="auto"):
+    def start(self, nodes, device="auto", register="auto", brain="auto"):
         """Start segmenting volumes (modality -> node) in a child process; returns the job. Raises InputError."""
         if problem := self.problem(nodes):
             raise InputError(problem)
         images = {modality: image_in_world(node) for modality, node in nodes.items()}
+        if brain != "never" and any(shows_skull(image) for image in images.values()):
+            dependencies.offer_brain_extraction()
         names = {modality: node.GetName() for modality, node in nodes.items()}
         folder = Path(__file__).resolve().parent
-        job = SegmentationJob(images, names, self.python, folder, device, slicer.app.temporaryPath)
-        job.reference_id = nodes[reference_modality(nodes)].GetID()
+        options = {"device": device, "register": register, "brain": brain}
+        job = SegmentationJob(images, names, self.python, folder, options, slicer.app.temporaryPath)
+        job.node_ids = {modality: node.GetID() for modality, node in nodes.items()}
         return job
 
     def showResult(self, job, parameters, nested):
         """Bring a finished job's result into the scene; returns the segmentation node. Raises InputError."""
         if job.status != 0 or job.report is None:
             raise InputError(job.error())
-        reference = slicer.mrmlScene.GetNodeByID(job.reference_id)
+        reference = slicer.mrmlScene.GetNodeByID(job.node_ids[job.report["reference"]])
         if reference is None:
             raise InputError(_("The volume that was segmented is no longer in the scene."))
         labels = result_nodes.read_labels(job.labels_path)
@@ -345,9 +371,9 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         self._jumpToTumour(labels, reference)
         return node
 
-    def segment(self, nodes, device="auto", nested=False):
+    def segment(self, nodes, nested=False, **options):
         """Segment and wait; returns the segmentation node. For scripts and tests: the panel does not wait."""
-        job = self.start(nodes, device)
+        job = self.start(nodes, **options)
         try:
             while not job.finished:
                 job.poll()

@@ -14,6 +14,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from lckd import brain
 from lckd.errors import InputError
 
 TORCH = "torch>=2.6"
@@ -53,6 +54,18 @@ def ensure() -> bool:
     if still := missing():
         raise InputError(_("Not installed: {packages}. Segmentation needs them.").format(packages=", ".join(still)))
     return True
+
+
+def offer_brain_extraction() -> None:
+    """Offer to install deepbet, without the window toolkit and pandas it asks for, where it is not there."""
+    if brain.installed():
+        return
+    question = _(
+        "A volume shows the skull. To find the brain in it, LCKDSegment needs the Python package deepbet (10 MB, MIT "
+        "licence). Install it now?"
+    )
+    if slicer.util.confirmOkCancelDisplay(question):
+        slicer.util.pip_install(brain.HOW_TO_GET.removeprefix("pip install "))
 
 
 def _satisfied(requirement: str) -> bool:

@@ -13,7 +13,10 @@ from lckd.errors import InputError
 from .child_process import ChildProcess
 
 # How much of the bar each stage takes; the network takes most of the time.
-SHARES = {"read": (0, 5), "prepare": (5, 15), "segment": (15, 95), "write": (95, 100), "report": (100, 100)}
+SHARES = {
+    "read": (0, 5), "align": (5, 10), "prepare": (10, 20), "segment": (20, 95), "write": (95, 100),
+    "report": (100, 100),
+}  # fmt: skip
 
 
 class SegmentationJob:
@@ -23,6 +26,7 @@ class SegmentationJob:
         names: modality -> the volume's name as the user knows it, for the report.
         python: the command that runs Slicer's Python (``PythonSlicer``), with its arguments.
         package_folder: the folder that holds the package ``lckd``.
+        options: further options of ``lckd segment`` and their values: device, register, brain.
         temporary: where to make the job's own folder (default: the system's place).
     """
 
@@ -32,7 +36,7 @@ class SegmentationJob:
         names: dict[str, str],
         python: list[str],
         package_folder: Path,
-        device: str = "auto",
+        options: dict[str, str] | None = None,
         temporary: str | None = None,
     ):
         self.names = names
@@ -44,7 +48,8 @@ class SegmentationJob:
         self._started = time.monotonic()
         self._folder = Path(tempfile.mkdtemp(prefix="LCKDSegment-", dir=temporary))
         try:
-            command = [*python, "-m", "lckd", "segment", "-o", str(self.labels_path), "--device", device]
+            command = [*python, "-m", "lckd", "segment", "-o", str(self.labels_path)]
+            command += [word for name, value in (options or {}).items() for word in (f"--{name}", value)]
             command += self._write_inputs(images)
             self._process = ChildProcess([*command, "--json-progress"], _environment(package_folder))
         except BaseException:

@@ -1,15 +1,22 @@
 """Parts of the panel: the four sequence slots with their reasons, and the table of volumes."""
 
+from html import escape
+
 import qt
 from slicer.i18n import tr as _
 
 from lckd.anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES
 from lckd.detection import Finding
 
+from .scene import Proposal
+
 SURE = 0.8  # from this confidence on a finding is stated without a question mark
 
 
-STAGES = {"start": "Starting", "read": "Reading", "prepare": "Preparing", "segment": "Segmenting", "write": "Writing"}
+STAGES = {
+    "start": "Starting", "read": "Reading", "align": "Lining up", "prepare": "Preparing", "segment": "Segmenting",
+    "write": "Writing",
+}  # fmt: skip
 
 
 class SequenceSlots:
@@ -18,15 +25,17 @@ class SequenceSlots:
     Args:
         ui: the panel's widgets; selectors are named ``selectorT1`` ..., their lines ``reasonT1`` ....
         on_user_choice: called with a modality when the user (not the program) changes its selector.
+        on_other: called with a modality and a node ID when the user clicks on another volume under a slot.
     """
 
-    def __init__(self, ui, on_user_choice):
+    def __init__(self, ui, on_user_choice, on_other):
         self.selectors = {name: getattr(ui, f"selector{name}") for name in MODALITIES}
         self.reasons = {name: getattr(ui, f"reason{name}") for name in MODALITIES}
         self._on_user_choice = on_user_choice
         self._filling = False
         for name, selector in self.selectors.items():
             selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node, name=name: self._changed(name))
+            self.reasons[name].connect("linkActivated(QString)", lambda link, name=name: on_other(name, link))
 
     def nodes(self) -> dict:
         """Modality -> the chosen volume node, for the slots that are filled."""
@@ -42,21 +51,39 @@ class SequenceSlots:
         finally:
             self._filling = False
 
-    def explain(self, findings: dict[str, Finding]) -> None:
-        """Write under every slot what its volume looks like; ``findings`` are by node ID."""
+    def explain(self, proposal: Proposal) -> None:
+        """Write under every slot what its volume looks like, and offer the other volumes of that sequence."""
         chosen = self.nodes()
         for name, line in self.reasons.items():
             node = chosen.get(name)
-            finding = findings.get(node.GetID()) if node else None
-            line.text, line.toolTip = reason(name, node is not None, finding)
+            finding = proposal.findings.get(node.GetID()) if node else None
+            text, tip = reason(name, node is not None, finding)
+            acquired = proposal.descriptions.get(node.GetID(), "") if node else ""
+            lines = [f'<span style="color:gray">{escape("; ".join(filter(None, [text, acquired])))}</span>']
+            offered = [(n, why) for n, why in proposal.others.get(name, []) if n is not node]
+            if node and node is not proposal.nodes.get(name) and proposal.nodes.get(name):
+                offered.insert(0, (proposal.nodes[name], ""))
+            for other, why in offered:
+                words = escape(_("take {volume}").format(volume=other.GetName()))
+                lines.append(f'<a href="{other.GetID()}" title="{escape(why)}">{words}</a>')
+            line.text, line.toolTip = " · ".join(lines), "\n".join([tip, *(why for _node, why in offered)]).strip()
 
     def enable(self, enabled: bool) -> None:
-        for selector in self.selectors.values():
-            selector.enabled = enabled
+        for widget in (*self.selectors.values(), *self.reasons.values()):
+            widget.enabled = enabled
 
     def _changed(self, name: str) -> None:
         if not self._filling:
             self._on_user_choice(name)
+
+
+def fill_studies(box, label, proposal: Proposal) -> None:
+    """Offer the loaded studies, where there are several."""
+    box.clear()
+    for key, title in proposal.studies.items():
+        box.addItem(title, key)
+    box.setCurrentIndex(max(0, list(proposal.studies).index(proposal.study)) if proposal.studies else -1)
+    box.visible = label.visible = len(proposal.studies) > 1
 
 
 def reason(modality: str, filled: bool, finding: Finding | None) -> tuple[str, str]:
@@ -64,7 +91,7 @@ def reason(modality: str, filled: bool, finding: Finding | None) -> tuple[str, s
     if not filled:
         return _("not loaded"), ""
     if finding is None or (finding.modality is None and finding.confidence < SURE):
-        return _("chosen by you; its name does not tell the sequence"), ""
+        return _("chosen by you; neither its name nor its image tells the sequence"), ""
     evidence = "; ".join(finding.evidence)
     if finding.modality != modality:
         looks = finding.modality or _("none of the four sequences")

@@ -52,6 +52,25 @@ def set_nested(node, nested: bool, labels: np.ndarray, reference) -> None:
             node.GetSegmentation().RemoveSegment(name)
 
 
+def keep_alignment(scene, node_ids: dict[str, str], alignment: dict) -> None:
+    """Put volumes (modality -> node ID) where they were registered to, by transforms; their voxels stay as they are.
+
+    Args:
+        alignment: the report's: modality -> ``to_volume``, the matrix (RAS, mm) from reference points to the volume's.
+    """
+    for modality, found in alignment.items():
+        node = scene.GetNodeByID(node_ids[modality])
+        if node is None or found["to_volume"] is None:
+            continue
+        to_world = vtk.vtkMatrix4x4()
+        if parent := node.GetParentTransformNode():
+            parent.GetMatrixTransformToWorld(to_world)
+        matrix = np.linalg.inv(found["to_volume"]) @ slicer.util.arrayFromVTKMatrix(to_world)
+        transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", f"{node.GetName()} to reference")
+        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+        node.SetAndObserveTransformNodeID(transform.GetID())
+
+
 def labels_of(node, reference) -> np.ndarray:
     """The label array (k, j, i on the reference's grid) that a result node holds, its edits included."""
     labels = np.zeros(reference.GetImageData().GetDimensions()[::-1], np.uint8)

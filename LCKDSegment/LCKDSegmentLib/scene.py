@@ -1,6 +1,5 @@
 """From the MRML scene to a study: which loaded volume is which sequence, and its voxels as an image in world space."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,22 +9,73 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from lckd.anatomy import MODALITIES
+from lckd.appearance import look
+from lckd.conditioning import describe
 from lckd.detection import Finding
 from lckd.errors import InputError
-from lckd.studies import group_key, judge
-from lckd.volumes import DICOM_TAGS, Volume
+from lckd.geometry import Geometry
+from lckd.studies import best_of, group_key, judge, leading_words
+from lckd.volumes import DICOM_TAGS, Volume, check_image
 
 RESULT_ATTRIBUTE = "LCKDSegment.Report"
 """Set on every node that the module made; such nodes are never taken for input."""
 
 
+@dataclass(frozen=True)
+class NodeVolume(Volume):
+    """A loaded volume: what detection needs to know of a node, its image only looked at when it has changed."""
+
+    node: object = None
+
+    def geometry(self) -> Geometry:
+        matrix = vtk.vtkMatrix4x4()
+        self.node.GetIJKToRASDirectionMatrix(matrix)
+        direction = np.diag([-1.0, -1.0, 1.0]) @ slicer.util.arrayFromVTKMatrix(matrix)[:3, :3]
+        size = self.node.GetImageData().GetDimensions()
+        return Geometry(tuple(size), tuple(self.node.GetSpacing()), tuple(direction.flatten()))
+
+    def read(self):
+        return check_image(image_in_world(self.node), Path(self.name))
+
+    def look(self):
+        return self._remembered("look", look)
+
+    def describe(self) -> str:
+        """Skull or not, slice thickness and plane; empty for what is no MR volume."""
+        try:
+            return self._remembered("describe", describe)
+        except InputError:
+            return ""
+
+    def _remembered(self, what: str, judge):
+        key = (self.node.GetID(), what)
+        stamp = self.node.GetImageData().GetMTime()
+        if _REMEMBERED.get(key, (None, None))[0] != stamp:
+            _REMEMBERED[key] = (stamp, judge(self.read()))
+        return _REMEMBERED[key][1]
+
+
+_REMEMBERED: dict = {}
+"""(node ID, what was asked) -> (time stamp of the image, answer): looking takes some tenths of a second."""
+
+
 @dataclass
 class Proposal:
-    """What the scene offers: a node per recognised modality, what each volume was taken for, and what to know."""
+    """What the scene offers.
+
+    Attributes:
+        nodes: modality -> the volume node taken for it, of one study.
+        findings: node ID -> what the volume was taken for; ``descriptions``: how it was acquired.
+        others: modality -> (node, why it was not taken) of the same study and sequence.
+        studies: key -> title of every study with a sequence, most complete first; ``study`` is the one proposed.
+    """
 
     nodes: dict[str, object] = field(default_factory=dict)
-    findings: dict[str, Finding] = field(default_factory=dict)  # by node ID
-    notes: list[str] = field(default_factory=list)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    descriptions: dict[str, str] = field(default_factory=dict)
+    others: dict[str, list[tuple]] = field(default_factory=dict)
+    studies: dict[str, str] = field(default_factory=dict)
+    study: str = ""
 
 
 def candidate_nodes(scene) -> list:
@@ -43,31 +93,36 @@ def candidate_nodes(scene) -> list:
     ]
 
 
-def propose(scene, database=None) -> Proposal:
-    """The best study among the loaded volumes; ``database`` is Slicer's DICOM database, if there is one.
+def propose(scene, database=None, study: str = "") -> Proposal:
+    """The best study among the loaded volumes, or the one of a key that an earlier proposal gave.
 
-    Volumes of several patients or dates are never mixed: the study with most sequences is taken, and a note says so.
+    Volumes of several patients or dates are never mixed: all studies are offered, the most complete one is taken.
+
+    Args:
+        database: Slicer's DICOM database, if there is one.
     """
-    nodes = candidate_nodes(scene)
-    judged = judge([_as_volume(node, database) for node in nodes])
-    proposal = Proposal(findings={node.GetID(): finding for node, (_, finding) in zip(nodes, judged, strict=True)})
-    groups: dict[object, dict[str, list]] = {}
-    for node, (volume, finding) in zip(nodes, judged, strict=True):
+
+    def group(volume: NodeVolume) -> str:
+        item = _study_item(scene, volume.node)
+        return f"study {item}" if item else " ".join(group_key(volume))
+
+    judged = judge([_as_volume(node, database) for node in candidate_nodes(scene)], group)
+    proposal = Proposal(findings={volume.node.GetID(): finding for volume, finding in judged})
+    proposal.descriptions = {volume.node.GetID(): volume.describe() for volume, finding in judged if finding.modality}
+    groups: dict[str, dict[str, list]] = {}
+    for volume, finding in judged:
         if finding.modality:
-            group = groups.setdefault(_study_item(scene, node) or group_key(volume), {})
-            group.setdefault(finding.modality, []).append(node)
+            groups.setdefault(group(volume), {}).setdefault(finding.modality, []).append((volume, finding))
     if not groups:
         return proposal
-    best = max(groups.values(), key=len)
+    keys = sorted(groups, key=lambda key: -len(groups[key]))
+    proposal.studies = {key: _title(scene, groups[key]) for key in keys}
+    proposal.study = study if study in groups else keys[0]
     for modality in MODALITIES:
-        if choices := best.get(modality):
-            proposal.nodes[modality] = max(choices, key=_detail)
-            others = ", ".join(n.GetName() for n in choices if n is not proposal.nodes[modality])
-            if others:
-                proposal.notes.append(f"Also looks like {modality}, but has fewer or thicker slices: {others}.")
-    if len(groups) > 1:
-        names = ", ".join(node.GetName() for node in proposal.nodes.values())
-        proposal.notes.append(f"{len(groups)} studies are loaded; this is the one of {names}.")
+        if several := groups[proposal.study].get(modality):
+            (best, _finding), notes = best_of(several)
+            proposal.nodes[modality] = best.node
+            proposal.others[modality] = [(volume.node, why) for volume, why in notes]
     return proposal
 
 
@@ -107,11 +162,11 @@ def voxels(node) -> np.ndarray:
     return array.reshape(shape if array.ndim == 1 else (*shape, array.shape[1]))
 
 
-def _as_volume(node, database) -> Volume:
+def _as_volume(node, database) -> NodeVolume:
     """What detection needs to know of a node: its name, its file, and its DICOM tags where the database has them."""
     storage = node.GetStorageNode()
     path = Path(storage.GetFileName()) if storage and storage.GetFileName() else Path(".")
-    return Volume(node.GetName() or "", path, tags=_dicom_tags(node, database))
+    return NodeVolume(node.GetName() or "", path, tags=_dicom_tags(node, database), node=node)
 
 
 def _dicom_tags(node, database) -> dict[str, str]:
@@ -129,6 +184,10 @@ def _study_item(scene, node) -> int | None:
     return (item and hierarchy.GetItemAncestorAtLevel(item, "Study")) or None
 
 
-def _detail(node) -> float:
-    """How much a volume shows: many thin slices beat few thick ones."""
-    return -max(node.GetSpacing()) + math.log(1 + np.prod(node.GetImageData().GetDimensions())) / 100
+def _title(scene, volumes: dict[str, list]) -> str:
+    """A study as a user tells it from others: its name in the subject hierarchy or in its volumes', its sequences."""
+    first = next(iter(volumes.values()))[0][0]
+    item = _study_item(scene, first.node)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    name = hierarchy.GetItemName(item) if item else leading_words(first.name) or first.name
+    return f"{name}: {', '.join(m for m in MODALITIES if m in volumes)}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import __version__
 from .anatomy import LABEL_CONVENTIONS, MODALITIES, STRUCTURES
+from .conditioning import CHOICES
 from .errors import Cancelled, InputError
 
 PLUGINS = "lckd.commands"
@@ -96,6 +97,10 @@ def _add_segment(verbs) -> None:
     verb.add_argument("--picture", type=Path, metavar="P.png", help="write three planes and the volumes as a picture")
     verb.add_argument("--probabilities", type=Path, metavar="DIR", help="write each region's probability in percent")
     verb.add_argument("--labels", default="brats", choices=LABEL_CONVENTIONS, help="voxel values (default: brats)")
+    verb.add_argument("--register", default="auto", choices=CHOICES, help="line the volumes up (default: where needed)")
+    verb.add_argument(
+        "--brain", default="auto", choices=CHOICES, help="find the brain (default: where the skull shows)"
+    )
     verb.add_argument("--json-progress", action="store_true", help="one JSON object a line on stdout")
     verb.set_defaults(run=_segment)
 
@@ -108,7 +113,7 @@ def _segment(options) -> None:
         raise InputError("nothing to segment; name files, folders, or --t1, --t1ce, --t2, --flair FILE")
     request = Request(
         options.inputs, options.output, given, options.model, options.device, options.report, options.picture,
-        options.probabilities, options.labels,
+        options.probabilities, options.labels, options.register, options.brain,
     )  # fmt: skip
     report = segment(request, _json_progress if options.json_progress else progress_bar())
     if options.json_progress:
@@ -130,6 +135,7 @@ def _print_report(report: dict, output: Path) -> None:
 def _add_sequences(verbs) -> None:
     verb = verbs.add_parser("sequences", help="say which sequence each volume is, how sure, and why")
     verb.add_argument("inputs", nargs="+", type=Path, metavar="INPUT")
+    verb.add_argument("--look", action="store_true", help="read the images too: skull or not, lined up or not")
     verb.add_argument("--json", action="store_true")
     verb.set_defaults(run=_sequences)
 
@@ -141,22 +147,49 @@ def _sequences(options) -> None:
     volumes = find_volumes(options.inputs)
     try:
         study = choose_study(volumes, {})
-        chosen = {name: str(volume.path) for name, volume in study.volumes.items()}
-        trouble = None
+        judged = [(volume, study.findings[name]) for name, volume in study.volumes.items()] + study.others
+        judged.sort(key=lambda entry: volumes.index(entry[0]))
+        chosen, notes = {name: str(volume.path) for name, volume in study.volumes.items()}, study.warnings
     except InputError as error:
-        chosen, trouble = None, str(error)
-    judged = judge(volumes)
+        judged, chosen, notes = judge(volumes), None, [str(error)]
+    condition = _conditions(study.volumes) if options.look and chosen else {}
+    rows = [
+        {"name": v.name, "path": str(v.path), "modality": f.modality, "confidence": round(f.confidence, 3),
+         "evidence": f.evidence, "acquired": condition.get(f.modality) or _geometry_words(v)}
+        for v, f in judged
+    ]  # fmt: skip
     if options.json:
-        rows = [
-            {"name": v.name, "path": str(v.path), "modality": f.modality, "confidence": round(f.confidence, 3),
-             "evidence": f.evidence}
-            for v, f in judged
-        ]  # fmt: skip
-        print(json.dumps({"volumes": rows, "study": chosen, "problem": trouble}, indent=2, ensure_ascii=False))
+        print(json.dumps({"volumes": rows, "study": chosen, "notes": notes}, indent=2, ensure_ascii=False))
         return
-    for volume, finding in judged:
-        print(f"{finding.modality or '-':6} {finding.confidence:4.0%}  {volume.name}: {'; '.join(finding.evidence)}")
-    print(f"study: {', '.join(chosen)}" if chosen else f"no study: {trouble}")
+    for row in rows:
+        reasons = "; ".join(row["evidence"])
+        print(f"{row['modality'] or '-':6} {row['confidence']:4.0%}  {row['name']} ({row['acquired']}): {reasons}")
+    print(f"study: {', '.join(name for name in MODALITIES if name in chosen)}" if chosen else "no study")
+    for note in notes:
+        print(f"  {note}")
+
+
+def _geometry_words(volume) -> str:
+    try:
+        return volume.geometry().words
+    except InputError as error:
+        return str(error)
+
+
+def _conditions(volumes) -> dict[str, str]:
+    """Modality -> how its volume was acquired and lies, in words: with skull, 5.5 mm axial, 3 mm off the reference."""
+    from .conditioning import describe
+    from .registration import align
+    from .studies import choose_reference
+
+    images = {name: volume.read() for name, volume in volumes.items()}
+    reference = choose_reference(images)
+    words = {}
+    for name, image in images.items():
+        offset = 0.0 if name == reference else align(images[reference], image).offset_mm
+        place = "the reference" if name == reference else f"{offset:.0f} mm off" if offset else "lined up"
+        words[name] = f"{describe(image)}, {place}"
+    return words
 
 
 def _add_model(verbs) -> None:

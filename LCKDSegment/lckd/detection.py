@@ -1,200 +1,222 @@
-"""Which of the four MR sequences a volume is, judged by its name and DICOM tags, with the reasons.
+"""Which of the four MR sequences a volume is, judged by its name, its DICOM tags and the image, with the reasons.
 
-Every piece of evidence gives points to T1, T2, FLAIR or "none of them" and a sentence; a separate score says whether
-contrast medium was given. Words are looked at one by one, so their order, letter case and separators do not matter.
+Every piece of evidence gives points to T1, T2, FLAIR or "none of them" and a sentence; whether contrast medium was
+given is judged apart. Names and tags come first; the image decides where they say nothing, and contradicts where they
+err.
 """
 
 import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-OTHER = "none of the four"
-LONGEST_NAME = 512  # characters; a longer one is no name
-
-SURE, LIKELY, HINT = 10.0, 2.0, 1.0
-"""Points. SURE is a veto: a mask of a FLAIR, or a diffusion image prepared like one, is no FLAIR."""
-
-# What may stand before T1 or T2 in one word: resampling marks, plane, dimension, sequence family. Not "patient".
-LEAD = (
-    r"(?:[0-9rsnwcef]|[23]d|ax|sag|cor|tra|axial|sagittal|coronal|trans|oax|osag|ocor|se|tse|fse|ir|gre|cube|space|"
-    r"brain|head)*"
+from .words import (
+    AGENT,
+    DENIED,
+    DUAL_ECHO,
+    GRADIENT_ECHO,
+    HINT,
+    LIKELY,
+    LONGEST_NAME,
+    NAMED,
+    OTHER,
+    SECOND_ECHO,
+    SURE,
+    WITH,
+    WITHOUT,
+    WORDS,
+    matching,
+    split_words,
 )
 
-# Words of a series name: (whole-word pattern, what it speaks for, points, what it is).
-WORDS = [
-    (r"\w*(dwi|dti|adc|trace|tensor|hardi|noddi|dki)\w*|diff(usion)?\w*|fa|md|colfa|apparent|b\d{3,4}|ivim",
-     OTHER, SURE, "diffusion"),
-    (r"(sag|ax|cor|tra|t2)?(swi|swan|vibravo|hemo|venobold|qsm|minip)\w*|susceptibility|swp|phase|pha", OTHER, SURE,
-     "susceptibility"),
-    (r"t2star\w*|t2s|star|medic|merge", OTHER, SURE, "T2*"),
-    (r"(3d)?tof|mr[av]\d*\w?|\w*angio\w*|venc\d*|pc3d|pca|inhance|twist|mip|mips", OTHER, SURE, "angiography"),
-    (r"s?pwi|perf\w*|perfusion|dsc|dce|\w*asl|cbf|cbv|rcbv|rcbf|mtt|ttp|tmax|ktrans|ep2d|epi|bold|fmri|rsfmri|sbref",
-     OTHER, SURE, "perfusion or functional imaging"),
-    (r"csi|mrs|svs|spectro\w*|\w?laser|mega|prescan", OTHER, SURE, "spectroscopy"),
-    (r"(aah)?scout\w*|loc|lo[ck]ali\w*|survey|topogram|smartbrain|plane|\dplane|3pl|posici\w*", OTHER, SURE,
-     "a localizer"),
-    (r"\w*seg|segm\w*|\w*segmentation\w*|label\w*|\w*mask|roi|contour\w*|rtstruct|ot", OTHER, SURE,
-     "a segmentation or mask"),
-    (r"(iso)?\w*map(s|ping|it)?|molli|relaxometry|b[01]|calib\w*|distortion\w*|topup|\d*echoes|mtr",
-     OTHER, SURE, "a map or calibration"),
-    (r"sub|subtr\w*|subtraction|substraction|difference|jacobian|warp\w*", OTHER, SURE, "a subtraction"),
-    (r"dir|stir|ct|cta|pet|spect|dose|report|dixon|ute|zte|fiesta|ciss|fgatir|wmn", OTHER, LIKELY, "another technique"),
-    (r"pdw?|proton|dens\w*|rho|dp", OTHER, HINT, "proton density"),
-    (r"\w*flair\w*|\w*tirm\w*|darkfluid|fl|\d*t2f|t2fl", "FLAIR", 6.0, "fluid attenuation"),
-    (LEAD + r"t2(?!f$|fl$|flair|s$|star|map|swi)\w*", "T2", 3.0, "T2"),
-    (LEAD + r"t1(?!map)\w*", "T1", 3.0, "T1"),
-    (r"\w*(mp2?rage|fspgr|bravo|spgr|mprage)\w*|mpr|mp|tfe|tfl\w*|vibe\w*|thrive|flash\w*|ffe", "T1", LIKELY,
-     "a T1-weighted gradient echo"),
-    (r"haste|ssfse|propeller|blade|multivane|drive", "T2", HINT, "a T2-weighted technique"),
-]  # fmt: skip
-
-# Words that say whether contrast medium was given (only T1 keeps it; a post-contrast T2 is a T2).
-AGENT = LEAD + r"t1_?(ce|c|gd\w*|gad\w*|km|kontrast\w*|mdc|plusc)(w|\d*)"
-"""Contrast medium as part of the sequence's own name: T1ce, T1Gd. A "pre" beside it is the operation's."""
-WITH = (
-    r"plus(c|gd|gado?\w*|km|k|mdc|cm|contrast\w*|ce|iv)|post|postc|post(contrast|gad|gd|km|inj|con|kontrast)\w*|"
-    r"\w*(gado|magnevist|dotarem|omniscan|gadavist|gadovist|prohance|multihance|clariscan|contrast|kontrast)\w*|"
-    + LEAD + r"t1post\w?|c|ce|gd|gad|km|civ|mdc|nach|dopo|apres|despues|depois|stealth|enhanced|\w*增强\w*|mc|iv|pgd"
-)  # fmt: skip
-WITHOUT = (
-    r"wo|without|noncontrast|pre|prec|pre(contrast|gad|gd|km|inj|con|kontrast)\w*|nativ\w?|plain|unenhanced|ohne|senza|"
-    r"sans|sin|sem|vor|avant|antes|prima|basal\w*|\w*平扫\w*|nogd|nocontrast|nonce"
-)
-
-REGISTERED = (
-    r"(?<![a-z0-9])(?:(?:co)?reg(?:istered)?|rigid|r2s)?[\s_-]*(?:2|to|in|on|reg)[\s_-]*"
-    r"(?:t1[a-z]*|t2[a-z]*|flair|mni\w*)(?![a-z0-9])(?:[\s_-]*space)?"
-)
-# Read before the words: (pattern of the lower-case name, what takes its place).
-PHRASES = [
-    (r"(?<![a-z0-9])(sub|ses|run|acq|rec|dir|echo|part)-[a-z0-9]+", " "),  # BIDS entities
-    (r"t2\s*\*", "t2star "),
-    (r"w\s*/\s*o(?![a-z])", " wo "),
-    (r"(?<![a-z])non?[\s_-]*(contrast|enhanced|enhancing|gad[a-z]*|gd|ce)(?![a-z])", " noncontrast "),
-    (r"(?<![a-z0-9])c\s*-(?![a-z0-9])", " noncontrast "),
-    (r"smart[\s_-]*brain", "smartbrain"),
-    (r"mp[\s_-]*rage", "mprage"),
-    (r"dark[\s_-]*fluid", "darkfluid"),
-    (r"(pre|post)[\s_-]*(op|surg|proc|treat|rt)[a-z]*|poster(ior|o)[a-z]*|processed|captk|brats\d*", " "),
-    # The target of a registration is not what the image shows.
-    (REGISTERED, " "),
-    (r"\+\s*(?=(?:c|gd|gad|km|k|mdc|cm|contrast|kontrast|ce|iv)(?:[^a-z]|$|[a-z]{3}))", " plus"),
-]  # fmt: skip
+DOUBT = 0.6
+"""Confidence where the evidence contradicts itself; below it no sequence is named."""
+BODY_PARTS = re.compile(r"spine|knee|hip|breast|abdomen|pelvis|prostate|liver|chest|shoulder|heart|ankle|wrist|foot")
+IMAGE_TYPES = {"LOCALIZER", "ADC", "TRACEW", "FA", "PROJECTION", "SUBTRACTION", "SUB", "SWI", "CBF", "MIP"}
 
 
 @dataclass
 class Finding:
-    """What a volume is: ``modality`` (None: none of the four, or not to be told), confidence 0 to 1, the reasons."""
+    """What a volume is: ``modality`` (None: none of the four, or not to be told), confidence 0 to 1, the reasons.
+
+    ``unsure`` says that neither name nor tags tell anything; ``looks`` is the image's probability of each modality.
+    """
 
     modality: str | None
     confidence: float
     evidence: list[str] = field(default_factory=list)
+    unsure: bool = False
+    looks: dict[str, float] | None = None
 
 
-def identify(name: str, tags: Mapping[str, object] | None = None) -> Finding:
-    """Judge a volume by its name (as a person sees it) and a mapping of DICOM keyword to value. Never raises."""
-    tags = tags or {}
+def identify(name: str, tags: Mapping[str, object] | None = None, image=None) -> Finding:
+    """Judge a volume by its name (as a person sees it), a mapping of DICOM keyword to value, a 3-D SimpleITK image.
+
+    Never raises: what cannot be read is no evidence.
+    """
+    finding = _judge_words(name, {key: _text(value) for key, value in tags.items()} if _is_mapping(tags) else {})
+    if image is None:
+        return finding
+    from .appearance import look
+
+    return with_appearance(finding, look(image))
+
+
+def with_appearance(finding: Finding, appearance) -> Finding:
+    """The finding with what the image looks like (an ``Appearance``, or None where it cannot be judged)."""
+    if appearance is None:
+        return finding
+    best = max(appearance.probabilities, key=appearance.probabilities.get)
+    share = appearance.probabilities[best]
+    if finding.unsure:
+        modality = best if share >= DOUBT else None
+        words = [f"its name tells nothing; the image {appearance.words}"]
+        return Finding(modality, min(0.9, share), words, unsure=True, looks=appearance.probabilities)
+    if finding.modality is None:
+        return finding
+    confidence, evidence = finding.confidence, list(finding.evidence)
+    if share >= 0.8 and _weighting(best) != _weighting(finding.modality):
+        confidence = min(confidence, DOUBT)
+        evidence.append(f"but the image looks like {best}: it {appearance.words}")
+    elif share >= 0.8 and best != finding.modality:
+        confidence = min(confidence, 0.75)
+        evidence.append(f"but its vessels look {'with' if best == 'T1ce' else 'without'} contrast medium")
+    return Finding(finding.modality, confidence, evidence, looks=appearance.probabilities)
+
+
+def _judge_words(name: object, tags: Mapping[str, str]) -> Finding:
     evidence: list[str] = []
     scores = {"T1": 0.0, "T2": 0.0, "FLAIR": 0.0, OTHER: 0.0}
-    names = {str(n)[:LONGEST_NAME] for n in (name, tags.get("SeriesDescription"), tags.get("ProtocolName")) if n}
+    names = {text for text in (_text(name), tags.get("SeriesDescription"), tags.get("ProtocolName")) if text}
     words = set().union(*(split_words(text) for text in names)) if names else set()
     for pattern, target, points, meaning in WORDS:
-        hits = sorted(word for word in words if re.fullmatch(pattern, word))
-        if hits:
+        if hits := matching(pattern, words):
             scores[target] += points
             evidence.append(f"“{hits[0]}” in its name speaks of {meaning}")
-    _resolve_names(words, scores)
+    _resolve_names(words, scores, evidence)
     _judge_tags(tags, scores, evidence)
     best = max(scores, key=scores.get)
     second = max(value for key, value in scores.items() if key != best)
     if scores[best] <= 0:
-        return Finding(None, 0.0, ["neither its name nor its tags tell the sequence"])
+        return Finding(None, 0.0, ["neither its name nor its tags tell the sequence"], unsure=True)
     confidence = 1 / (1 + math.exp(-(scores[best] - second)))
     if best == OTHER:
         return Finding(None, confidence, evidence)
     if best == "T1" and _contrast(words, tags, evidence):
         best = "T1ce"
-    if confidence < 0.6:
+    if confidence < DOUBT:
         return Finding(None, confidence, [*evidence, "the evidence contradicts itself"])
     return Finding(best, confidence, evidence)
 
 
-def split_words(text: str) -> set[str]:
-    """The words of a name in one spelling: lower case, no accents, ``+C`` as ``plusc``, ``T2*`` as ``t2star``."""
-    text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", unicodedata.normalize("NFKC", text))
-    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
-    for pattern, replacement in PHRASES:
-        text = re.sub(pattern, replacement, text)
-    return set(re.findall(r"[^\W_]+", text))
-
-
-def _resolve_names(words: set[str], scores: dict[str, float]) -> None:
+def _resolve_names(words: set[str], scores: dict[str, float], evidence: list[str]) -> None:
     """Names that hold two contrasts: a FLAIR is often called T2 FLAIR; a T1 FLAIR is a T1; PD+T2 second echo is T2."""
-    if scores["FLAIR"] and scores["T1"] >= 3.0:
+    if "fl" in words and scores["FLAIR"] <= 6.0 and max(scores["T1"], scores["T2"]) >= NAMED and "flair" not in words:
+        scores["FLAIR"] = 0.0  # GE writes the plane as FL:C/OAx
+    if scores["FLAIR"] and scores["T1"] >= NAMED:
         scores["FLAIR"] = 0.0
     elif scores["FLAIR"]:
         scores["T2"] = 0.0
-    if scores["T2"] and any(re.fullmatch(r"(pluse?)?e2|plust2", word) for word in words):
-        scores[OTHER] = max(0.0, scores[OTHER] - HINT)
+    if scores["T2"] >= NAMED and scores["T1"] < NAMED:
+        if matching(GRADIENT_ECHO, words):
+            scores[OTHER] += SURE
+            evidence.append("T2 by gradient echo is T2*")
+        elif matching(SECOND_ECHO, words):
+            scores[OTHER] = max(0.0, scores[OTHER] - HINT)
+        elif matching(DUAL_ECHO, words):
+            scores[OTHER] += 4.0
+            evidence.append("a double echo, and not said to be the second")
     if scores["T1"] and scores["T2"]:  # a matrix code or echo time, rather than a contrast, is the lesser of the two
         scores[OTHER] += HINT
 
 
-def _judge_tags(tags: Mapping[str, object], scores: dict[str, float], evidence: list[str]) -> None:
+def _judge_tags(tags: Mapping[str, str], scores: dict[str, float], evidence: list[str]) -> None:
     """Physics: echo, repetition and inversion times in ms, the sequence type, and what kind of image it is."""
-    modality = str(tags.get("Modality") or "").upper()
+    modality = tags.get("Modality", "").upper().strip(" []'\"")
     if modality and modality != "MR":
         scores[OTHER] += 8.0
         evidence.append(f"its DICOM modality is {modality[:8]}, not MR")
-    sequence = str(tags.get("ScanningSequence") or "").upper()
+    if part := BODY_PARTS.search(tags.get("BodyPartExamined", "").lower()):
+        scores[OTHER] += SURE
+        evidence.append(f"the body part examined is the {part.group()}")
+    sequence = tags.get("ScanningSequence", "").upper()
     if "EP" in re.split(r"\W+", sequence):
         scores[OTHER] += SURE
         evidence.append("echo-planar imaging: diffusion, perfusion or functional")
-    kind = set(re.split(r"\W+", str(tags.get("ImageType") or "").upper()))
-    for word in sorted(kind & {"LOCALIZER", "ADC", "TRACEW", "FA", "PROJECTION", "SUBTRACTION", "CBF", "MIP"}):
+    for word in sorted(set(re.split(r"\W+", tags.get("ImageType", "").upper())) & IMAGE_TYPES):
         scores[OTHER] += SURE
         evidence.append(f"its image type is {word.lower()}")
-    echo, repetition, inversion = (_number(tags, key) for key in ("EchoTime", "RepetitionTime", "InversionTime"))
+    echo, repetition, inversion = _times(tags)
     if echo is None:
         return
     times = f"echo time {echo:g} ms" + (f", inversion time {inversion:g} ms" if inversion else "")
     if inversion and 1400 <= inversion <= 3200 and echo > 60:
         scores["FLAIR"] += 3.0
+        if not scores["T1"]:
+            scores["T2"] = 0.0
         evidence.append(f"{times}: fluid-attenuated")
+    elif inversion and inversion < 300 and scores["T1"] < NAMED:
+        scores[OTHER] += 4.0
+        evidence.append(f"{times}: fat-suppressed by inversion")
+    elif "GR" in sequence and not inversion and echo >= 12 and scores["T1"] < NAMED:
+        scores[OTHER] += SURE
+        evidence.append(f"{times} in a gradient echo: T2*")
     elif echo > 60 and (repetition or 3000) > 1500 and not inversion:
-        scores["T2"] += LIKELY
+        scores["T2"] += LIKELY + (3.0 if scores["T2"] and 4.0 <= scores[OTHER] < SURE else 0.0)
         evidence.append(f"{times}: T2-weighted")
+    elif echo < 35 and (repetition or 0) > 1500 and not inversion and scores["T2"]:
+        scores[OTHER] += 4.0
+        evidence.append(f"{times}: proton density")
     elif echo < 35 and ((inversion and inversion < 1400) or (repetition is not None and repetition < 1000)):
         scores["T1"] += LIKELY if "GR" in sequence or inversion or echo < 20 else HINT
         evidence.append(f"{times}: T1-weighted")
 
 
-def _contrast(words: set[str], tags: Mapping[str, object], evidence: list[str]) -> bool:
+def _contrast(words: set[str], tags: Mapping[str, str], evidence: list[str]) -> bool:
     """Whether a T1 was taken after contrast medium; words that deny it win."""
-    without, with_, named = (
-        sorted(word for word in words if re.fullmatch(pattern, word)) for pattern in (WITHOUT, WITH, AGENT)
-    )
-    agent = str(tags.get("ContrastBolusAgent") or "").strip()
-    if named:
-        evidence.append(f"“{named[0]}” says with contrast medium")
-        return True
-    if without:
+    named, without, with_ = (matching(pattern, words) for pattern in (AGENT, WITHOUT, WITH))
+    agent = tags.get("ContrastBolusAgent", "")
+    if without and not named:
         evidence.append(f"“{without[0]}” says without contrast medium")
         return False
-    if with_:
-        evidence.append(f"“{with_[0].replace('plus', '+')}” says with contrast medium")
+    if named or with_:
+        evidence.append(f"“{(named or with_)[0].replace('plus', '+')}” says with contrast medium")
         return True
-    if agent and agent.casefold() not in ("no", "none", "n"):
+    if agent and agent.casefold() != "n/a" and not split_words(agent) & DENIED:
         evidence.append(f"contrast agent given: {agent[:40]}")
         return True
     return False
 
 
-def _number(tags: Mapping[str, object], key: str) -> float | None:
+def _weighting(modality: str) -> str:
+    return "T1" if modality == "T1ce" else modality
+
+
+def _times(tags: Mapping[str, str]) -> tuple[float | None, float | None, float | None]:
+    """Echo, repetition and inversion time in ms; an echo time under 1 says that they are in seconds (BIDS)."""
+    echo, repetition, inversion = (_number(tags, key) for key in ("EchoTime", "RepetitionTime", "InversionTime"))
+    if echo is not None and 0 < echo < 1 and (repetition or 0) < 30:
+        return tuple(value and 1000 * value for value in (echo, repetition, inversion))
+    return echo, repetition, inversion
+
+
+def _is_mapping(tags: object) -> bool:
+    return isinstance(tags, Mapping)
+
+
+def _text(value: object) -> str:
+    """Any value as text of bearable length; what refuses to be text is none."""
     try:
-        value = float(str(tags.get(key)).strip())
+        if isinstance(value, (list, tuple)):
+            value = value[:16]
+        return "" if value is None else str(value)[:LONGEST_NAME].strip()
+    except Exception:  # a caller's own object may raise anything
+        return ""
+
+
+def _number(tags: Mapping[str, str], key: str) -> float | None:
+    try:
+        value = float(tags.get(key, ""))
     except ValueError:
         return None
     return value if math.isfinite(value) and value >= 0 else None

@@ -19,13 +19,16 @@ FILL = 0.35  # opacity of the segmentation's inside; its outline is opaque
 PLANES = (("Axial", "R", "L"), ("Coronal", "R", "L"), ("Sagittal", "A", "P"))
 
 
-def draw_picture(reference: sitk.Image, labels: np.ndarray, report: dict) -> bytes:
-    """The PNG of a result: the reference volume with its label array (z, y, x) and the report's words and numbers."""
+def draw_picture(reference: sitk.Image, labels: np.ndarray, report: dict, brain: sitk.Image | None = None) -> bytes:
+    """The PNG of a result: the reference volume with its label array (z, y, x) and the report's words and numbers.
+
+    ``brain`` (0 and 1 on the reference's grid), where the skull shows, gives the window: bright fat must not dim it.
+    """
     from PIL import Image, ImageDraw  # only here: a run without a picture does not need Pillow
 
     image, marks = _upright(reference, labels)
     spacing = image.GetSpacing()[::-1]
-    planes = _planes(_grey_levels(image), marks, spacing)
+    planes = _planes(_grey_levels(image, brain and sitk.DICOMOrient(brain, "LPS")), marks, spacing)
     width = 3 * (PANEL + GAP) + SIDE + GAP
     canvas = Image.new("RGB", (width, TOP + PANEL + GAP + 30), BACKGROUND)
     pen = ImageDraw.Draw(canvas)
@@ -53,10 +56,10 @@ def _upright(reference: sitk.Image, labels: np.ndarray) -> tuple[sitk.Image, np.
     return sitk.DICOMOrient(reference, "LPS"), sitk.GetArrayFromImage(marks)
 
 
-def _grey_levels(image: sitk.Image) -> np.ndarray:
-    """Display values 0 to 255, (z, y, x), windowed to the foreground's percentiles and cropped by nothing."""
+def _grey_levels(image: sitk.Image, brain: sitk.Image | None) -> np.ndarray:
+    """Display values 0 to 255, (z, y, x), windowed to the percentiles of the brain, or of what is not background."""
     values = sitk.GetArrayFromImage(image)
-    foreground, _ = find_foreground(image)
+    foreground = sitk.GetArrayViewFromImage(brain) > 0 if brain else find_foreground(image)[0]
     low, high = np.percentile(values[foreground], (1, 99.7)) if foreground.any() else (values.min(), values.max())
     return (255 * np.clip((values - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
 

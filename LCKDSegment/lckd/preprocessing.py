@@ -55,8 +55,19 @@ class Prepared:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preprocessing) -> Prepared:
-    """Bring a study's volumes (modality -> 3-D float32 image) onto one grid, normalise and crop them."""
+def prepare(
+    volumes: Mapping[str, sitk.Image],
+    reference: str,
+    settings: Preprocessing,
+    transforms: Mapping[str, sitk.Transform] | None = None,
+    brain: sitk.Image | None = None,
+) -> Prepared:
+    """Bring a study's volumes (modality -> 3-D float32 image) onto one grid, normalise and crop them.
+
+    Args:
+        transforms: modality -> from the reference's points to that volume's (LPS, mm); without one it lies as it is.
+        brain: the brain as 0 and 1 on the reference's grid, where the volumes still have their skull.
+    """
     grid = working_grid(volumes[reference], settings.spacing_mm)
     prepared = Prepared(np.empty(0), (), grid, np.empty(0), ())
     if not same_grid(volumes[reference], grid):
@@ -64,17 +75,18 @@ def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preproc
     images, masks = {}, {}
     for name in (name for name in MODALITIES if name in volumes):
         oriented = sitk.DICOMOrient(volumes[name], "LPS")
-        foreground, stripped = find_foreground(oriented)
-        # Normalised by its own foreground on its own grid: the same numbers whichever other sequences there are, and
-        # what is interpolated between brain and background is between dark and nothing.
-        image = normalise(sitk.GetArrayFromImage(oriented), foreground, settings)
-        if same_grid(oriented, grid):
-            images[name], masks[name] = image, foreground
+        transform = (transforms or {}).get(name, sitk.Transform())
+        moved = name in (transforms or {}) or not same_grid(oriented, grid)
+        if brain:
+            images[name], masks[name], foreground = _within_brain(oriented, grid, transform, brain, settings)
         else:
-            images[name] = resample(like(image, oriented), grid)
-            masks[name] = resample(like(foreground.astype(np.float32), oriented), grid) > 0.5
-        if not stripped:
-            prepared.warnings.append(f"{name} does not look skull-stripped; the model has never seen a skull")
+            foreground = find_foreground(oriented)[0]
+            # Normalised by its own foreground on its own grid: the same numbers whichever other sequences there are,
+            # and what is interpolated between brain and background is between dark and nothing.
+            image = normalise(sitk.GetArrayFromImage(oriented), foreground, settings)
+            images[name] = resample(like(image, oriented), grid, transform) if moved else image
+            mask = like(foreground.astype(np.float32), oriented)
+            masks[name] = resample(mask, grid, transform) > 0.5 if moved else foreground
         if name != reference and not same_grid(volumes[name], volumes[reference]):
             prepared.steps.append(f"{name}: resampled to the grid of {reference}")
         outside = 1 - _millilitres(masks[name], grid) / max(1e-6, _millilitres(foreground, oriented))
@@ -91,6 +103,22 @@ def prepare(volumes: Mapping[str, sitk.Image], reference: str, settings: Preproc
     filled = sitk.BinaryFillhole(sitk.GetImageFromArray(union[prepared.box].astype(np.uint8)))
     prepared.foreground = sitk.GetArrayFromImage(filled) > 0
     return prepared
+
+
+def _within_brain(
+    image: sitk.Image, grid: sitk.Image, transform: sitk.Transform, brain: sitk.Image, settings: Preprocessing
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A volume with skull as the network sees it, where the brain is in it on the grid, and on its own voxels.
+
+    The volume is cut after resampling, by the brain as the reference shows it: thick slices leave no stairs.
+    """
+    brain = sitk.Cast(brain, sitk.sitkFloat32)
+    own = resample(brain, image, transform.GetInverse()) > 0.5
+    seen = resample(like(np.ones(own.shape, np.float32), image), grid, transform) > 0.5
+    mask = seen & (resample(brain, grid) > 0.5)
+    low, deviation, clipped = _scale(sitk.GetArrayFromImage(image), own, settings)
+    values = resample(like(clipped, image), grid, transform)
+    return np.where(mask, (values - low) / deviation, 0).astype(np.float32), mask, own
 
 
 def working_grid(reference: sitk.Image, spacing: float) -> sitk.Image:
@@ -127,9 +155,10 @@ def same_grid(image: sitk.Image, other: sitk.Image) -> bool:
     )
 
 
-def resample(image: sitk.Image, grid: sitk.Image) -> np.ndarray:
-    """The image's values on a grid as float32 (z, y, x): linear, 0 outside."""
-    return sitk.GetArrayFromImage(sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32))
+def resample(image: sitk.Image, grid: sitk.Image, transform: sitk.Transform | None = None) -> np.ndarray:
+    """The image's values on a grid as float32 (z, y, x): linear, 0 outside; the transform is from the grid's points."""
+    transform = transform or sitk.Transform()
+    return sitk.GetArrayFromImage(sitk.Resample(image, grid, transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32))
 
 
 def like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
@@ -160,14 +189,18 @@ def normalise(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> n
     So the background, the network's zero padding and the darkest tissue are the same value, and a voxel inside the
     brain that a coarse scaling has rounded to 0 does not stand out.
     """
+    low, deviation, clipped = _scale(image, mask, settings)
+    return np.where(mask, (clipped - low) / deviation, 0).astype(np.float32)
+
+
+def _scale(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> tuple[float, float, np.ndarray]:
+    """The lower percentile and the deviation inside the mask (infinite where it holds nothing), the clipped image."""
     inside = image[mask]
     if inside.size == 0:
-        return np.zeros_like(image)
+        return 0.0, np.inf, np.zeros_like(image)
     low, high = np.percentile(inside, settings.clip_percentiles)
     deviation = np.clip(inside, low, high).std()
-    if deviation <= 0:
-        return np.zeros_like(image)
-    return np.where(mask, (np.clip(image, low, high) - low) / deviation, 0).astype(np.float32)
+    return low, deviation if deviation > 0 else np.inf, np.clip(image, low, high)
 
 
 def bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:

@@ -74,7 +74,7 @@ def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared
     words = [*study.warnings, *prepared]
     if words:
         words.append(
-            "the expected Dice was measured on skull-stripped, aligned studies; with the above it does not hold"
+            "the expected Dice was measured on studies prepared by experts, without the above; here it may be lower"
         )
     if "T1ce" not in study.available:
         words.append("enhancing tumour (ET) is defined by contrast medium: without T1ce its outline is a guess")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from .anatomy import LABEL_CONVENTIONS, REGIONS
+from .conditioning import AUTO, condition, ends_at_mask
 from .inference import choose_device, predict
 from .model_folder import load_model
 from .picture import draw_picture
@@ -25,7 +26,7 @@ from .results import (
     percent_image,
     to_labels,
 )
-from .studies import choose_study
+from .studies import choose_reference, choose_study
 from .volumes import find_volumes
 
 Progress = Callable[[str, int, int], None]
@@ -45,6 +46,8 @@ class Request:
     picture: Path | None = None
     probabilities: Path | None = None
     labels: str = "brats"
+    register: str = AUTO
+    brain: str = AUTO
 
 
 def segment(request: Request, progress: Progress = lambda stage, done, of: None) -> dict:
@@ -72,9 +75,13 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         model = load_model(request.model)
         study = choose_study(find_volumes(request.inputs), request.given)
         images = {name: volume.read() for name, volume in study.volumes.items()}
-        reference = images[study.reference]
+        study.compare_with(images)
+        reference_name = choose_reference(images)
+        reference = images[reference_name]
+    with stage("align"):
+        conditioned = condition(images, reference_name, request.register, request.brain)
     with stage("prepare"):
-        prepared = prepare(images, study.reference, model.preprocessing)
+        prepared = prepare(images, reference_name, model.preprocessing, conditioned.transforms, conditioned.brain)
         for name, why in prepared.left_out.items():
             study.leave_out(name, why)
         del images  # 36 MB each, and the network needs the room
@@ -86,12 +93,15 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
     progress("write", 0, 1)  # timed by hand: the report, one of the files, holds the time
     started = time.perf_counter()
     probabilities[:, ~prepared.foreground] = 0
+    if conditioned.brain and ends_at_mask(probabilities[0] > 0.5, prepared.foreground):
+        conditioned.warnings.append("enhancing tumour lies at the edge of the brain found: part of it may be cut off")
     probabilities = on_reference(probabilities, prepared, reference)
     labels = to_labels(probabilities)
     run = {
-        "reference": study.reference,
-        "preprocessing": prepared.steps,
-        "warnings": prepared.warnings,
+        "reference": reference_name,
+        "preprocessing": [*conditioned.steps, *prepared.steps],
+        "alignment": {name: found.as_dict() for name, found in conditioned.alignments.items()},
+        "warnings": [*conditioned.warnings, *prepared.warnings],
         "labels": LABEL_CONVENTIONS[request.labels],
         "device": device.type,
         "seconds": seconds,
@@ -103,7 +113,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         for probability, path in zip(probabilities, probability_files, strict=False):
             outputs.image(percent_image(probability, reference), path)
         if request.picture:
-            outputs.data(draw_picture(reference, labels, report), request.picture)
+            outputs.data(draw_picture(reference, labels, report, conditioned.brain), request.picture)
         seconds["write"] = round(time.perf_counter() - started, 2)
         if request.report:
             outputs.text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", request.report)

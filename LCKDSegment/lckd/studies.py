@@ -1,14 +1,21 @@
-"""From the volumes found to one study: which volume is which sequence, one patient, one volume per sequence."""
+"""From the volumes found to one study: which volume is which sequence, one patient, the best volume per sequence."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from math import log
 from pathlib import Path
 
+import SimpleITK as sitk
+
 from .anatomy import MODALITIES
-from .detection import AGENT, Finding, identify
+from .appearance import look
+from .detection import Finding, identify, with_appearance
 from .errors import InputError
+from .geometry import preference
 from .volumes import Volume, find_volumes, volume_file
+from .words import AGENT
 
 TECHNICAL = {
     "ax", "axial", "tra", "trans", "transverse", "sag", "sagittal", "cor", "coronal", "oax", "osag", "ocor", "obl",
@@ -18,7 +25,11 @@ TECHNICAL = {
 """Words of protocols that often stand before the sequence's own name."""
 GIVEN = "given as {} by the user"
 REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1")
-"""Which available sequence gives the grid of the result: the one a reader draws on first."""
+"""Which of several equally sharp sequences gives the grid of the result: the one a reader draws on first."""
+MOST_TOGETHER = 6  # volumes told apart by comparing them; of more, each is judged by itself
+FITS_NONE = 0.03  # the probability below which an image is rather called none of the four
+
+Judged = list[tuple[Volume, Finding]]
 
 
 @dataclass
@@ -27,7 +38,7 @@ class Study:
 
     volumes: dict[str, Volume]
     findings: dict[str, Finding]
-    others: list[tuple[Volume, Finding]] = field(default_factory=list)
+    others: Judged = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -35,9 +46,17 @@ class Study:
         return tuple(name for name in MODALITIES if name in self.volumes)
 
     @property
-    def reference(self) -> str:
-        """The modality on whose grid the result is delivered."""
-        return reference_modality(self.volumes)
+    def missing(self) -> tuple[str, ...]:
+        return tuple(name for name in MODALITIES if name not in self.volumes)
+
+    def compare_with(self, images: Mapping[str, sitk.Image]) -> None:
+        """Look at the images (modality -> image) and warn of one that looks like another sequence."""
+        for modality, image in images.items():
+            finding = self.findings[modality]
+            seen = finding if finding.looks else with_appearance(finding, look(image))
+            if seen.confidence < finding.confidence:
+                self.warnings.append(f"{self.volumes[modality].name} was taken for {modality}, {seen.evidence[-1]}")
+            self.findings[modality] = seen
 
     def leave_out(self, modality: str, why: str) -> None:
         """Treat a modality as missing after all, because its volume turned out to be of no use."""
@@ -45,21 +64,12 @@ class Study:
         del self.findings[modality]
         self.warnings.append(f"{modality} was left out: {why}")
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        return tuple(name for name in MODALITIES if name not in self.volumes)
-
-
-def reference_modality(available) -> str:
-    """The modality, of those available, on whose grid the result is delivered."""
-    return next(name for name in REFERENCE_ORDER if name in available)
-
 
 def choose_study(volumes: list[Volume], given: Mapping[str, Path]) -> Study:
     """The one study among these volumes; ``given`` names the file of a modality outright.
 
     Raises:
-        InputError: no sequence is recognised, two volumes are the same sequence, or there are several studies.
+        InputError: no sequence is recognised, a file is given twice, or there are several studies.
     """
     study = Study({}, {})
     for modality, path in given.items():
@@ -74,14 +84,11 @@ def choose_study(volumes: list[Volume], given: Mapping[str, Path]) -> Study:
     found = judge([volume for volume in volumes if volume.key not in taken])
     candidates = [(v, f) for v, f in found if f.modality and f.modality not in given]
     study.warnings += _refuse_several_studies([volume for volume, _ in candidates])
-    for volume, finding in candidates:
-        held = study.volumes.get(finding.modality)
-        if held:
-            choice = f"--{finding.modality.lower()} {volume.address}"
-            raise InputError(
-                f"“{held.name}” and “{volume.name}” both look like {finding.modality}; choose one: {choice}"
-            )
-        study.volumes[finding.modality], study.findings[finding.modality] = volume, finding
+    for modality in MODALITIES:
+        if several := [(v, f) for v, f in candidates if f.modality == modality]:
+            (best, finding), notes = best_of(several)
+            study.volumes[modality], study.findings[modality] = best, finding
+            study.warnings += [f"{note}; to take it: --{modality.lower()} {v.address}" for v, note in notes]
     study.others = [(v, f) for v, f in found if v not in study.volumes.values()]
     if not study.volumes:
         names = ", ".join(v.name for v, _ in found[:4])
@@ -91,9 +98,77 @@ def choose_study(volumes: list[Volume], given: Mapping[str, Path]) -> Study:
     return study
 
 
-def judge(volumes: list[Volume]) -> list[tuple[Volume, Finding]]:
-    """Each volume with what its name and tags say it is."""
-    return [(volume, identify(volume.name, volume.tags)) for volume in volumes]
+def judge(
+    volumes: list[Volume],
+    group: Callable[[Volume], Hashable] | None = None,
+) -> Judged:
+    """Each volume with what it is: by name and tags, and by the image where these tell nothing.
+
+    Args:
+        group: what the volumes of one study share; images of a study are told apart by comparing them.
+    """
+    judged = [(volume, identify(volume.name, volume.tags)) for volume in volumes]
+    judged = [(volume, _by_image(volume, finding) if finding.unsure else finding) for volume, finding in judged]
+    groups: dict[Hashable, list[int]] = {}
+    for index, (volume, _) in enumerate(judged):
+        groups.setdefault((group or group_key)(volume), []).append(index)
+    for members in groups.values():
+        named = {judged[i][1].modality for i in members if not judged[i][1].unsure}
+        seen = [i for i in members if judged[i][1].unsure and judged[i][1].looks]
+        if 1 <= len(seen) <= MOST_TOGETHER:
+            free = [name for name in MODALITIES if name not in named]
+            for i, modality in zip(seen, one_each([judged[i][1].looks for i in seen], free), strict=True):
+                judged[i] = (judged[i][0], _together(judged[i][1], modality, len(members)))
+    return judged
+
+
+def one_each(looks: list[Mapping[str, float]], free=MODALITIES) -> list[str | None]:
+    """Give each image a modality, none twice, so that they fit what the images look like best together.
+
+    Which of two T1 was taken after contrast medium is a comparison of the two; how sure the model is of each alone
+    counts for little there, because it hangs on the scanner.
+
+    Args:
+        looks: the probability of every modality for each image.
+        free: the modalities to give; an image that fits none of them gets None.
+    """
+
+    def fit(modality: str | None, seen: Mapping[str, float]) -> float:
+        if modality is None:
+            return log(FITS_NONE)
+        weighting = seen["T1"] + seen["T1ce"] if modality in ("T1", "T1ce") else seen[modality]
+        return log(weighting + 1e-6) + 0.25 * log((seen[modality] + 1e-6) / (weighting + 1e-6))
+
+    slots = sorted({*permutations([*free, *[None] * len(looks)], len(looks))}, key=str)
+    return list(max(slots, key=lambda told: sum(map(fit, told, looks))))
+
+
+def best_of(several: Judged) -> tuple[tuple[Volume, Finding], list[tuple[Volume, str]]]:
+    """Of volumes of one sequence the one that shows most, and for every other why not; of equals, the later."""
+
+    def against(entry):
+        volume, finding = entry
+        derived = "DERIVED" in volume.tags.get("ImageType", "").upper()
+        return preference(volume.geometry(), derived, finding.confidence)
+
+    later_first = several[::-1]
+    ranked = sorted(later_first, key=lambda entry: [amount for amount, _ in against(entry)])
+    best, notes = ranked[0], []
+    for entry in ranked[1:]:
+        pairs = zip(against(best), against(entry), strict=True)
+        why = next((words for (mine, _), (other, words) in pairs if other > mine), "a repeat replaces what came before")
+        notes.append((entry[0], f"“{entry[0].name}” looks like {best[1].modality} too and was not taken: {why}"))
+    return best, notes
+
+
+def choose_reference(images: Mapping[str, sitk.Image]) -> str:
+    """The modality, of those available, on whose grid the result is delivered: the sharpest volume.
+
+    Volumes with slices up to one and a half times the thinnest are as sharp; of them the first of REFERENCE_ORDER.
+    """
+    thickness = {name: max(image.GetSpacing()) for name, image in images.items()}
+    sharp = [name for name in images if thickness[name] <= 1.5 * min(thickness.values())]
+    return next(name for name in REFERENCE_ORDER if name in sharp)
 
 
 def group_key(volume: Volume) -> tuple[str, str]:
@@ -116,11 +191,28 @@ def leading_words(name: str) -> str:
     """
     leading = []
     for word in re.split(r"[\s_.:-]+", name.casefold()):
-        if identify(word).modality or re.fullmatch(AGENT, word) or word in TECHNICAL:
+        if identify(word).modality or AGENT.fullmatch(word) or word in TECHNICAL:
             break
         leading.append(word)
     case = "_".join(leading)
     return case if leading and not case.replace("_", "").isdigit() else ""
+
+
+def _by_image(volume: Volume, finding: Finding) -> Finding:
+    try:
+        return with_appearance(finding, volume.look())
+    except InputError as error:
+        return replace(finding, evidence=[*finding.evidence, str(error)])
+
+
+def _together(finding: Finding, modality: str | None, volumes: int) -> Finding:
+    """The finding of an image with the modality it was given beside the other volumes of its study."""
+    if modality is None:
+        return replace(finding, modality=None)
+    if modality == finding.modality or volumes == 1:
+        return finding
+    words = f"beside the other volumes it is the {modality}"
+    return replace(finding, modality=modality, confidence=0.7, evidence=[*finding.evidence, words])
 
 
 def _given_volume(path: Path) -> Volume:

@@ -11,11 +11,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
+from .geometry import Geometry
 from .nifti import check_nifti
 
 THINNEST = 4  # slices; fewer are no volume
 SMALLEST, LARGEST = 20, 1000  # mm; the longest edge of anything that may hold a head
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+_UPRIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 # DICOM keyword -> ITK metadata key, for what tells sequences, patients and dates apart.
 DICOM_TAGS = {
@@ -46,6 +49,24 @@ class Volume:
     def address(self) -> str:
         """How a user names this volume on the command line."""
         return f"{self.path}#{self.tags.get('SeriesNumber', '')}" if self.slices else str(self.path)
+
+    def geometry(self) -> Geometry:
+        """Its grid, from headers alone. Raises InputError when they cannot be read."""
+        first = _header(self.slices[0] if self.slices else str(self.path))
+        found = Geometry.of(first)
+        if not self.slices:
+            return Geometry(
+                found.size[:3], found.spacing[:3], found.direction if len(found.direction) == 9 else _UPRIGHT
+            )
+        second = _header(self.slices[1])
+        step = float(np.linalg.norm(np.subtract(second.GetOrigin(), first.GetOrigin()))) or found.spacing[2]
+        return Geometry((*found.size[:2], len(self.slices)), (*found.spacing[:2], step), found.direction)
+
+    def look(self):
+        """What the image looks like (an ``Appearance``), or None. Raises InputError when it cannot be read."""
+        from .appearance import look
+
+        return look(self.read())
 
     def read(self) -> sitk.Image:
         """The volume as a 3-D float32 image. Raises InputError when it cannot be read or is not one."""
@@ -136,22 +157,28 @@ def _dicom_series(folder: Path) -> list[Volume]:
         slices = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
         if len(slices) < THINNEST:
             continue
-        header = sitk.ImageFileReader()
-        header.SetFileName(slices[0])
-        header.ReadImageInformation()
+        header = _header(slices[0])
         tags = {k: _text(header.GetMetaData(t)) for k, t in DICOM_TAGS.items() if header.HasMetaDataKey(t)}
         name = tags.get("SeriesDescription") or tags.get("ProtocolName") or f"Series {tags.get('SeriesNumber', uid)}"
         volumes.append(Volume(name, folder, tuple(slices), tags))
     return volumes
 
 
+def _header(path: str) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(f"{path}: cannot be read as an image ({_reason(error)}); is it damaged?") from None
+    return reader
+
+
 def _check_slices(slices: tuple[str, ...], name: str) -> None:
     """Refuse a series whose slices are missing, doubled or of two stacks: ITK would only stretch the volume."""
     positions = []
     for path in slices:
-        header = sitk.ImageFileReader()
-        header.SetFileName(path)
-        header.ReadImageInformation()
+        header = _header(path)
         normal = np.array(header.GetDirection()).reshape(3, 3)[:, 2]
         positions.append(float(normal @ header.GetOrigin()))
     steps = np.abs(np.diff(sorted(positions)))

@@ -39,7 +39,8 @@ def test_the_more_detailed_of_two_is_taken_and_the_other_named():
     add("flair_3d", shape=(60, 64, 64))
     proposal = propose(slicer.mrmlScene)
     assert names(proposal) == {"FLAIR": "flair_3d"}
-    assert "flair_tra_5mm" in proposal.notes[0]
+    ((other, why),) = proposal.others["FLAIR"]
+    assert other.GetName() == "flair_tra_5mm" and "2-D" in why
 
 
 def test_two_patients_are_never_mixed():
@@ -51,7 +52,9 @@ def test_two_patients_are_never_mixed():
             hierarchy.SetItemParent(hierarchy.GetItemByDataNode(add(name)), study)
     proposal = propose(slicer.mrmlScene)
     assert names(proposal) == {"T1": "T1", "T1ce": "T1 post gad"}
-    assert any("2 studies are loaded" in note for note in proposal.notes)
+    assert list(proposal.studies.values()) == ["2026: T1, T1ce", "2026: FLAIR"]
+    other = propose(slicer.mrmlScene, study=list(proposal.studies)[1])
+    assert names(other) == {"FLAIR": "Ax FLAIR"}
 
 
 def test_dicom_tags_come_from_the_database():

@@ -44,13 +44,22 @@ def test_series_with_missing_slices_is_refused(exam, tmp_path):
         segment(Request([exam], tmp_path / "out.nii.gz", device="cpu"))
 
 
-def test_one_of_two_alike_series_can_be_named(exam, sequence, tmp_path):
+def test_the_better_of_two_alike_series_is_taken_and_the_other_can_be_named(exam, sequence):
     uid = choose_study(find_volumes([exam]), {}).volumes["FLAIR"].tags["StudyInstanceUID"]
-    write_series(sitk.ReadImage(str(sequence("FLAIR"))), exam, "flair cor", 7, uid)
-    with pytest.raises(InputError, match=r"--flair .*exam#"):
-        choose_study(find_volumes([exam]), {})
-    study = choose_study(find_volumes([exam]), {"FLAIR": exam.with_name("exam#7")})
-    assert study.volumes["FLAIR"].name == "flair cor"
+    thick = sitk.BinShrink(sitk.ReadImage(str(sequence("FLAIR"))), [1, 1, 3])
+    write_series(thick, exam, "flair ax", 7, uid)
+    study = choose_study(find_volumes([exam]), {})
+    assert study.volumes["FLAIR"].name == "t2_tirm_tra_dark-fluid"
+    assert any("2-D" in warning and "--flair" in warning and "#7" in warning for warning in study.warnings)
+    assert choose_study(find_volumes([exam]), {"FLAIR": exam.with_name("exam#7")}).volumes["FLAIR"].name == "flair ax"
+
+
+def test_a_repeat_replaces_what_came_before(exam, sequence):
+    uid = choose_study(find_volumes([exam]), {}).volumes["FLAIR"].tags["StudyInstanceUID"]
+    write_series(sitk.ReadImage(str(sequence("FLAIR"))), exam, "t2_tirm_tra_dark-fluid", 8, uid)
+    study = choose_study(find_volumes([exam]), {})
+    assert study.volumes["FLAIR"].tags["SeriesNumber"] == "8"
+    assert any("repeat" in warning for warning in study.warnings)
 
 
 def test_two_studies_are_refused(exam, sequence):

@@ -20,6 +20,7 @@ class Config:
     # network
     widths: list[int] = field(default_factory=lambda: [16, 48, 96, 128, 128])
     depth: int = 2
+    initial: str = ""  # a model folder to start from, its architecture the same; empty: random weights
     # schedule
     iterations: int = 4000
     warm_up: int = 100  # iterations in which the learning rate rises to its value

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Subset
 
 from lckd.anatomy import MODALITIES
 from lckd.errors import InputError
+from lckd.model_folder import load_model
 from lckd.network import Network
 from lckd.preprocessing import Preprocessing
 
@@ -75,6 +76,8 @@ class Run:
         self.fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
         torch.manual_seed(config.seed)
         network = Network(config.widths, config.depth).to(memory_format=torch.channels_last_3d)
+        if config.initial:
+            network.load_state_dict(load_model(config.initial).network().state_dict())
         average = Network(config.widths, config.depth).to(memory_format=torch.channels_last_3d)
         average.load_state_dict(network.state_dict())
         self.average = average.to(self.fabric.device).eval().requires_grad_(False)

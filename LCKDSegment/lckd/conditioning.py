@@ -1,0 +1,141 @@
+"""From what the scanner made to what the network knows: look at each volume, line the volumes up, find the brain.
+
+Only what is missing is done: volumes that lie on each other are not moved, a brain without skull is not cut again, and
+a study prepared elsewhere passes voxel for voxel.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+
+from . import brain as extraction
+from .errors import InputError
+from .geometry import Geometry
+from .preprocessing import find_foreground, like
+from .registration import Alignment, align
+
+AUTO, ALWAYS, NEVER = CHOICES = ("auto", "always", "never")
+"""Whether a step is done: where it is missing, at all events, not at all."""
+HOUNSFIELD_AIR = -900.0
+TWIN = 0.4  # a second piece this large beside the head's is another head
+PREPARED_HERE = "the brain was found by a program: look at its edge before you trust what lies there"
+HEAD_MM = 60.0  # the shortest edge of a field of view that holds enough of a head
+
+
+@dataclass
+class Conditioned:
+    """What was found and done; volumes themselves are left as they are.
+
+    Attributes:
+        alignments: modality -> how it lies to the reference, for every volume but the reference.
+        brain: the brain as 0 and 1 on the reference's grid; None where the volumes are brains already.
+        steps, warnings: in words, for the report.
+    """
+
+    alignments: dict[str, Alignment] = field(default_factory=dict)
+    brain: sitk.Image | None = None
+    steps: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def transforms(self) -> dict[str, sitk.Transform]:
+        """Modality -> from reference points to the volume's points (LPS, mm), where that is not the identity."""
+        return {name: found.transform for name, found in self.alignments.items() if found.transform}
+
+
+def condition(images: Mapping[str, sitk.Image], reference: str, register: str, brain: str) -> Conditioned:
+    """Line up a study's volumes (modality -> 3-D float32 image) with the reference and find the brain.
+
+    Raises:
+        InputError: a volume is no MR volume of one head, or a step is needed that cannot be done here.
+    """
+    for name, image in images.items():
+        refuse_other_things(image, name)
+    skull = {name: shows_skull(image) for name, image in images.items()}
+    extract = brain == ALWAYS or (brain == AUTO and any(skull.values()))
+    if extract and (all(skull.values()) or brain == ALWAYS) and not extraction.installed():
+        raise InputError(
+            f"{next(iter(images))} shows the skull, and no brain extraction is installed; "
+            f"{extraction.HOW_TO_GET}, or give brains without skull, or go on with --brain never"
+        )
+    done = Conditioned()
+    for name, image in images.items():
+        if name != reference and register != NEVER:
+            _align(name, image, reference, images[reference], register == ALWAYS, done)
+    if extract:
+        _find_brain(images, reference, skull, brain == ALWAYS, done)
+    elif any(skull.values()):
+        shown = ", ".join(name for name in images if skull[name])
+        done.warnings.append(f"{shown}: shows the skull, which the model has never seen: what is found there is wrong")
+    return done
+
+
+def shows_skull(image: sitk.Image) -> bool:
+    """Whether a volume shows more than a brain on an empty background."""
+    return not find_foreground(image)[1]
+
+
+def describe(image: sitk.Image) -> str:
+    """A volume in the words of a radiographer: skull or not, slice thickness and plane."""
+    return f"{'with' if shows_skull(image) else 'without'} skull, {Geometry.of(image).words}"
+
+
+def refuse_other_things(image: sitk.Image, name: str) -> None:
+    """Raise InputError for what is plainly no MR volume of one head: CT, a slab, two heads."""
+    values = sitk.GetArrayViewFromImage(image)
+    if values.min() <= HOUNSFIELD_AIR and np.mean(values <= HOUNSFIELD_AIR) > 0.05:
+        raise InputError(f"{name}: its values are Hounsfield units, as of a CT; give an MR volume")
+    extent = min(n * step for n, step in zip(image.GetSize(), image.GetSpacing(), strict=True))
+    if extent < HEAD_MM and shows_skull(image):
+        raise InputError(f"{name}: covers only {extent:.0f} mm of the head; give a volume of the whole head")
+    factors = [max(1, round(4 / step)) for step in image.GetSpacing()]
+    coarse = sitk.BinShrink(image, factors)
+    head = like(find_foreground(coarse)[0].astype(np.uint8), coarse)
+    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.BinaryMorphologicalOpening(head, [1, 1, 1])))
+    sizes = np.bincount(sitk.GetArrayViewFromImage(pieces).ravel())[1:]
+    if len(sizes) > 1 and sizes[1] > TWIN * sizes[0] and sizes[1] * 0.064 > extraction.SMALLEST_ML:
+        raise InputError(f"{name}: two heads in one volume; give a volume of one")
+
+
+def ends_at_mask(region: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a region (z, y, x) is cut off by the brain mask: a twentieth of it or more lies on the mask's edge."""
+    eroded = sitk.BinaryErode(sitk.GetImageFromArray(mask.astype(np.uint8)), [1, 1, 1])
+    edge = mask & (sitk.GetArrayViewFromImage(eroded) == 0)
+    return bool(region.any() and np.count_nonzero(region & edge) > 0.05 * np.count_nonzero(region))
+
+
+def _align(name: str, image: sitk.Image, reference: str, fixed: sitk.Image, always: bool, done: Conditioned) -> None:
+    started = time.perf_counter()
+    found = done.alignments[name] = align(fixed, image, always)
+    took = f"({time.perf_counter() - started:.1f} s)"
+    if found.refused:
+        done.warnings.append(f"{name} was left where it lies: {found.refused}; compare it with {reference} by eye")
+    elif found.transform:
+        done.steps.append(f"{name}: registered to {reference}, it lay {found.offset_mm:.1f} mm off {took}")
+    else:
+        done.steps.append(f"{name}: lined up with {reference}, not moved {took}")
+
+
+def _find_brain(
+    images: Mapping[str, sitk.Image], reference: str, skull: Mapping[str, bool], always: bool, done: Conditioned
+) -> None:
+    """One mask for the study: of a volume that is a brain already, else extracted from the volume best suited."""
+    started = time.perf_counter()
+    brains = [name for name in images if not skull[name]]
+    if brains and not always:
+        source = brains[0]
+        mask = like(find_foreground(images[source])[0].astype(np.uint8), images[source])
+        done.steps.append(f"the brain is that of {source}, which has no skull")
+    else:
+        source, mask = extraction.extract_best(images)
+        volume, took = extraction.millilitres(mask), time.perf_counter() - started
+        done.steps.append(f"{source}: brain found by deepbet, {volume:.0f} mL ({took:.1f} s)")
+        done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
+        done.warnings.append(PREPARED_HERE)
+    # From the source's points to the reference's is the inverse of how the source was lined up.
+    transform = done.transforms.get(source, sitk.Transform())
+    carried = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), images[reference], transform, sitk.sitkLinear)
+    done.brain = sitk.Cast(carried > 0.5, sitk.sitkUInt8)

@@ -1,0 +1,144 @@
+"""The vocabulary of series names: which words speak for which sequence, for contrast medium, or for something else.
+
+A name is first brought to one spelling (``split_words``), then looked at word by word, so that order, letter case and
+separators do not matter. Sources: the habits of Siemens, GE, Philips, UIH and Canon, of sites in a dozen languages,
+BraTS of every year, and BIDS.
+"""
+
+import re
+import unicodedata
+
+OTHER = "none of the four"
+LONGEST_NAME, LONGEST_WORD = 512, 64  # characters; a longer one is no name, no word
+
+SURE, LIKELY, HINT = 10.0, 2.0, 1.0
+"""Points. SURE is a veto: a mask of a FLAIR, or a diffusion image prepared like one, is no FLAIR."""
+NAMED = 3.0
+"""Points of T1 or T2 as a word."""
+
+# What may stand before T1 or T2 in one word: resampling marks, plane, dimension, sequence family. Not "patient". No
+# alternative may be spelled with others (se is s, e): a name of forty such letters would take seconds.
+LEAD = r"(?:[0-9rsnwcef]|[23]d|ax|sag|cor|tra|axial|sagittal|coronal|oax|osag|ocor|tse|ir|gre|cube|space|brain|head)*"
+BODY = (
+    r"[ctl]?spine|spinal\w*|cervical\w*|thora\w*|lumba\w*|lumbo\w*|lumbosacral|[hbl]ws|wirbel\w*|columna|rachis|colonna|"
+    r"vertebr\w*|knee|knie|rodilla|genou|hip|hips|wrist|shoulder|schulter|ankle|elbow|liver|leber|abdom\w*|pelvi[sc]\w*|"
+    r"becken|prostat\w*|breast|mamma\w*|cardiac|heart|mrcp|renal|kidney\w*|chest|uterus|rectum|foot|hand|腰椎|颈椎|胸椎|膝"
+)
+
+# Words of a series name: (whole-word pattern, what it speaks for, points, what it is).
+_WORDS = [
+    (r"\w*(dwi|dti|adc|trace|tensor|hardi|noddi|dki)\w*|diff(usion)?\w*|fa|md|colfa|apparent|b\d{3,4}|ivim",
+     OTHER, SURE, "diffusion"),
+    (r"(sag|ax|cor|tra|t2)?(swi|swan|vibravo|hemo|venobold|qsm|minip)\w*|susceptibility|swp|phase|pha", OTHER, SURE,
+     "susceptibility"),
+    (r"t2star\w*|t2s|star|medic|merge", OTHER, SURE, "T2*"),
+    (r"(3d)?tof|mr[av]\d*\w?|\w*angio\w*|venc\d*|pc3d|pca|inhance|twist|mip|mips|smip", OTHER, SURE, "angiography"),
+    (r"s?pwi|perf\w*|perfusion|dsc|dce|\w*asl|cbf|cbv|rcbv|rcbf|mtt|ttp|tmax|ktrans|ep2d|epi|bold|fmri|rsfmri|sbref",
+     OTHER, SURE, "perfusion or functional imaging"),
+    (r"csi|mrs|svs|spectro\w*|\w?laser|mega|prescan", OTHER, SURE, "spectroscopy"),
+    (r"(aah)?scout\w*|loc|lo[ck]ali\w*|survey|topogram|smartbrain|plane|\dplane|3pl|posici\w*|\w*setter", OTHER, SURE,
+     "a localizer"),
+    (r"\w*seg|segm\w*|\w*segmentation\w*|label\w*|\w*mask|roi|contour\w*|rtstruct|ot|pve|mwp\d\w*", OTHER, SURE,
+     "a segmentation or mask"),
+    (r"(iso)?\w*map(s|ping|it)?|molli|relaxometry|b[01]|calib\w*|distortion\w*|topup|\d*echoes|mtr|inv[12]",
+     OTHER, SURE, "a map or calibration"),
+    (r"sub|subtr\w*|su[bs]s?trac\w*|soustrac\w*|sottraz\w*|difference|jacobian|warp(ed|s)?", OTHER, SURE,
+     "a subtraction"),
+    (r"dyn|dyna\w*", OTHER, SURE, "a dynamic series"),
+    (BODY, OTHER, SURE, "another part of the body"),
+    (r"dir|psir|stir|ct|cta|pet|spect|dose|report|dixon|ute|zte|fgatir|wmn", OTHER, LIKELY, "another technique"),
+    (r"fiesta\w*|ciss\w*|trufi\w*|balanced", OTHER, SURE, "a balanced gradient echo"),
+    (r"pdw?|proton|dens\w*|rho|dp", OTHER, HINT, "proton density"),
+    (r"\w*(flair|fliar|flar)\w*|\w*tirm\w*|darkfluid|fl|\d*t2f|t2fl", "FLAIR", 6.0, "fluid attenuation"),
+    (LEAD + r"t2(?!f$|fl$|flair|s$|star|map|swi)\w*", "T2", NAMED, "T2"),
+    (LEAD + r"t1(?!map|[0-2]$)\w*|unit1|ct1", "T1", NAMED, "T1"),
+    (r"\w*(mp2?rage|fspgr|bravo|spgr|mdeft)\w*|mp|tfe|tfl\w*|vibe\w*|thrive|flash\w*|ffe", "T1", LIKELY,
+     "a T1-weighted gradient echo"),
+    (r"mpr", "T1", HINT, "an MPRAGE, or a reformatted plane"),
+    (r"haste|ssfse|propeller|blade|multivane|drive", "T2", HINT, "a T2-weighted technique"),
+]  # fmt: skip
+WORDS = [(re.compile(pattern), target, points, meaning) for pattern, target, points, meaning in _WORDS]
+
+GRADIENT_ECHO = re.compile(r"gre|grad|gradient\w*|\w?ffe|eg|etoile|me2d|fl[23]d|flash\w*|hemo\w*")
+"""Beside T2, and not beside T1: T2*."""
+DUAL_ECHO = re.compile(r"pdw?|proton|dp|dual|double|\w*e1|e1")
+SECOND_ECHO = re.compile(r"(pluse?)?e2|plust2|\w*e2")
+"""A double echo's second is the T2; the first, or both in one, is not."""
+
+# Words that say whether contrast medium was given (only T1 keeps it; a post-contrast T2 is a T2).
+AGENT = re.compile(LEAD + r"t1_?(ce|c|gd\w*|gad\w*|km|kontrast\w*|mdc|plusc)(w|\d*)|ct1")
+"""Contrast medium as part of the sequence's own name: T1ce, T1Gd. A "pre" beside it is the operation's."""
+WITH = re.compile(
+    r"plus(c|gd|gado?\w*|km|k|mdc|cm|contrast\w*|ce|iv)|post|postc|post(contrast|gad|gd|km|inj|con|kontrast)\w*|"
+    r"\w*(gado|magnevist|dotarem|omniscan|gadavist|gadovist|prohance|multihance|clariscan|contrast|kontras[ct]|контраст)"
+    r"\w*|" + LEAD + r"t1\w*(post\w*|gd|gad\w*|km)|c|ce|gd|gad|\w*[a-z](gd|km)|km|civ|mdc|inj\w*|avec|nach|dopo|apres|"
+    r"despues|depois|stealth|enhanced|\w*增强\w*|\w*造影\w*|\w*조영\w*|pgd"
+)
+WITHOUT = re.compile(
+    r"wo|without|noncontrast|pre|prec|pre(contrast|gad|gd|km|inj|con|kontrast)\w*|nativ\w?|plain|unenhanced|ohne|senza|"
+    r"sans|sin|sem|vor|avant|antes|prima|zonder|voor|bez|без|utan|uden|basal\w*|\w*平扫\w*|\w*非增强\w*|nogd|nocontrast|"
+    r"nonce|\w*kontrasts[iı]z\w*"
+)
+DENIED = {"no", "none", "n", "na", "without", "ohne", "sans", "sin", "0", "nil", "non", "noncontrast"}
+"""Words by which the tag ContrastBolusAgent says that there was none."""
+
+_REGISTERED = (
+    r"(?<![a-z0-9])(?:(?:co)?reg(?:istered)?|rigid|r2s)?[\s_-]*(?:2|to|in|on|reg)[\s_-]*"
+    r"(?:t1[a-z]*|t2[a-z]*|flair|mni\w*)(?![a-z0-9])(?:[\s_-]*space)?"
+)
+# Read before the words, in this order: (pattern of the lower-case name, what takes its place).
+_PHRASES = [
+    (r"%20|(?<=[^\W\d_])\.|\.(?=[^\W\d_])", " "),
+    (r"[тτ](?=[12])", "t"),  # Cyrillic and Greek letters that look like a T
+    (r"processed[\s_-]*captk|brats\d*", " "),
+    (r"(?<![a-z0-9])sub(j|ject)?[\s_-]*\d+|(?<![a-z0-9])(sub|ses|run|rec|dir|echo|part)-[a-z0-9]+", " "),  # BIDS
+    (r"(?<![a-z0-9])(acq|inv)-", r"\1"),
+    (r"(?<![a-z0-9])acq", " "),
+    # Technical remarks that are no contrast of their own.
+    (r"phase(?=[\s_-]*(?:[aphr]|enc|dir|l[\s_-]*r|r[\s_-]*l))", " "),
+    (r"b1[\s_-]*corr\w*|grad[\s_-]*warp|prescan[\s_-]*norm\w*|(?<![a-z])fa[\s_=-]*\d{1,3}(?!\d)", " "),
+    (r"(brain[\s_-]*)?mask[\s_-]*applied|star(?=[\s_-]*vibe)", " "),
+    (r"(to|2)[\s_-]*[a-z0-9]+[\s_-]*warp(?![a-z])", " jacobian "),
+    (r"t2\s*\*", "t2star "),
+    (r"t1[\s_-]*images?(?![a-z])", " t1map "),
+    (r"b[\s_-]+ffe", "balanced"),
+    (r"spc[\s_-]*ir(?![a-z])", "flair"),
+    (r"dark[\s_-]*fl(uid)?(?![a-z])|(?<![a-z])da[\s_-]*fl(?![a-z])", "darkfluid"),
+    (r"(?<![a-z])([ctl])[\s_-]+spine", r"\1spine"),
+    (r"mpr-(?=\d)", "mprage"),
+    (r"mp[\s_-]*rage", "mprage"),
+    (r"smart[\s_-]*brain", "smartbrain"),
+    # With and without.
+    (r"w\s*/\s*o[\s_-]*(?=fs|fat)", " "),
+    (r"w\s*/\s*o(?![a-z])|(?<![a-z0-9])s\s*/\s*(?=c|g)", " wo "),
+    (r"(?<![a-z])non?[\s_-]*(contrast|enhanced|enhancing|inj[a-z]*|gad[a-z]*|gd|ce|c)(?![a-z])", " noncontrast "),
+    (r"(?<![a-z0-9])c\s*-(?![a-z0-9])", " noncontrast "),
+    (r"(pre|post)[\s_-]*(op(?![a-z])|oper|surg|proc|treat|rt(?![a-z]))[a-z]*|poster(ior|o)[a-z]*|processed|captk", " "),
+    (_REGISTERED, " "),  # the target of a registration is not what the image shows
+    (r"\+\s*(?=(?:c|gd|gad|km|k|mdc|cm|contrast|kontrast|ce|iv)(?:[^a-z]|$|[a-z]{3}))", " plus"),
+    (r"\+\s*$", " plusc"),
+]  # fmt: skip
+PHRASES = [(re.compile(pattern), replacement) for pattern, replacement in _PHRASES]
+
+
+# Two words that mean one thing wherever they stand in a name.
+PAIRS = [
+    ((re.compile("dark"), re.compile("fluid")), "darkfluid"),
+    ((re.compile("non?"), re.compile(r"contrast\w*|gad\w*|gd|km|inj\w*")), "noncontrast"),
+]
+
+
+def split_words(text: str) -> set[str]:
+    """The words of a name in one spelling: lower case, no accents, ``+C`` as ``plusc``, ``T2*`` as ``t2star``."""
+    text = unicodedata.normalize("NFKD", text)
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Mn", "Cf")).casefold()
+    text = re.sub(r"(?<=[\u3040-\ud7af])(?=[a-z0-9])", " ", re.sub(r"\s+", " ", text))
+    for pattern, replacement in PHRASES:
+        text = pattern.sub(replacement, text)
+    words = {word for word in re.findall(r"[^\W_]+", text) if len(word) <= LONGEST_WORD}
+    return words | {together for apart, together in PAIRS if all(matching(pattern, words) for pattern in apart)}
+
+
+def matching(pattern: re.Pattern, words: set[str]) -> list[str]:
+    """The words that a pattern matches as a whole, in alphabetical order."""
+    return sorted(word for word in words if pattern.fullmatch(word))

@@ -1,0 +1,100 @@
+"""What the slots say and offer: reasons, other volumes, several studies, volumes whose names tell nothing."""
+
+import numpy as np
+import pytest
+import slicer
+
+from lckd import brain
+from lckd.anatomy import MODALITIES
+from LCKDSegmentLib import dependencies, result_nodes
+from LCKDSegmentLib.scene import propose
+
+
+def load(sequence, modality, name):
+    node = slicer.util.loadVolume(str(sequence(modality)))
+    node.SetName(name)
+    return node
+
+
+def settle(host):
+    host.process(0.4)
+
+
+def test_one_click_puts_another_volume_in_a_slot(host, panel, sequence):
+    first = load(sequence, "FLAIR", "FLAIR")
+    second = load(sequence, "FLAIR", "FLAIR repeated")
+    settle(host)
+    assert panel.slots.nodes()["FLAIR"] is second
+    assert "take FLAIR" in panel.ui.reasonFLAIR.text and "repeat" in panel.ui.reasonFLAIR.toolTip
+    panel.ui.reasonFLAIR.linkActivated.emit(first.GetID())
+    assert panel.slots.nodes()["FLAIR"] is first
+    settle(host)
+    assert panel.slots.nodes()["FLAIR"] is first, "a choice made by hand stays"
+    assert "take FLAIR repeated" in panel.ui.reasonFLAIR.text
+
+
+def test_slots_say_how_a_volume_was_acquired(host, panel, sequence):
+    load(sequence, "T2", "AX T2 <new>")
+    settle(host)
+    assert "without skull, 2 mm 3-D" in panel.ui.reasonT2.text
+    assert "<new>" not in panel.ui.reasonT2.text.replace("&lt;new&gt;", "")
+
+
+def test_several_studies_are_offered(host, panel, sequence, tmp_path):
+    for name in ("patient1_t1", "patient1_flair", "patient2_t2"):
+        load(sequence, "T1", name)
+    settle(host)
+    assert list(panel.slots.nodes()) == ["T1", "FLAIR"]
+    host.grab(panel, tmp_path / "panel.png")
+    assert panel.ui.studyComboBox.visible
+    assert [panel.ui.studyComboBox.itemText(i) for i in range(2)] == ["patient1: T1, FLAIR", "patient2: T2"]
+    panel.ui.studyComboBox.setCurrentIndex(1)
+    panel.ui.studyComboBox.activated.emit(1)
+    assert {m: n.GetName() for m, n in panel.slots.nodes().items()} == {"T2": "patient2_t2"}
+    settle(host)
+    assert list(panel.slots.nodes()) == ["T2"], "the study chosen stays"
+
+
+def test_one_study_needs_no_choice(host, panel, sequence, tmp_path):
+    load(sequence, "T1", "t1")
+    settle(host)
+    host.grab(panel, tmp_path / "panel.png")
+    assert not panel.ui.studyComboBox.visible
+
+
+def test_names_that_tell_nothing_are_judged_by_the_image(host, brats_case):
+    folder = brats_case("Brats18_CBICA_AME_1")
+    for number, modality in enumerate(("FLAIR", "T1ce", "T2", "T1")):
+        node = slicer.util.loadVolume(str(folder / f"{folder.name}_{modality.lower()}.nii.gz"))
+        node.SetName(f"Series {301 + number}")
+        node.GetStorageNode().SetFileName("")
+    found = {modality: node.GetName() for modality, node in propose(slicer.mrmlScene).nodes.items()}
+    assert found == {"FLAIR": "Series 301", "T1ce": "Series 302", "T2": "Series 303", "T1": "Series 304"}
+
+
+def test_registration_is_kept_as_a_transform(host, sequence):
+    node = load(sequence, "T2", "t2")
+    turned = np.array([[0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, -3], [0, 0, 0, 1.0]])  # reference to volume
+    alignment = {"T2": {"to_volume": turned.tolist()}, "FLAIR": {"to_volume": None}}
+    result_nodes.keep_alignment(slicer.mrmlScene, {"T2": node.GetID(), "FLAIR": "none"}, alignment)
+    in_world = [0.0] * 3
+    node.GetParentTransformNode().GetTransformToParent().TransformPoint((turned @ [10, 20, 30, 1])[:3], in_world)
+    assert np.allclose(in_world, (10, 20, 30)), "the volume's point lies where the reference has it"
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_brain_extraction_is_offered_without_what_it_depends_on(host, monkeypatch, accepted):
+    asked, installed = [], []
+    monkeypatch.setattr(brain, "installed", lambda: False)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, *a, **k: asked.append(text) or accepted)
+    monkeypatch.setattr(slicer.util, "pip_install", installed.append)
+    dependencies.offer_brain_extraction()
+    assert "deepbet" in asked[0]
+    assert installed == (["--no-deps deepbet"] if accepted else [])
+
+
+def test_contradiction_between_name_and_place_is_shown(host, panel, sequence):
+    nodes = {name: load(sequence, name, name) for name in MODALITIES[:2]}
+    settle(host)
+    panel.ui.selectorFLAIR.setCurrentNode(nodes["T1"])
+    assert "looks like T1" in panel.ui.reasonFLAIR.text
