@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lckd.anatomy import MODALITIES
 from lckd.cli import main
@@ -14,7 +15,7 @@ from lckd_training.config import Config, load_config
 from lckd_training.data import cached, find_cases, split
 from lckd_training.distillation import Losses, feature_distance
 from lckd_training.election import elect
-from lckd_training.evaluation import markdown_table, summarise
+from lckd_training.evaluation import markdown_table, mean_dice, summarise, surface_distance
 from lckd_training.phantom import write_phantoms
 from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, padded
 from lckd_training.training import CHECKPOINT, load_checkpoint, train
@@ -131,7 +132,27 @@ def test_summary_counts_and_brackets():
     regions = summarise(rows)["T2"]
     assert regions["TC"]["cases"] == 10 and regions["TC"]["low"] < 0.45 < regions["TC"]["high"]
     assert regions["WT"]["low"] == regions["WT"]["high"] == 0.8
-    assert "| T2 | 0.00 (0.00 to 0.00) |" in markdown_table(summarise(rows))
+    assert "| T2 | 0.00 (0.00 to 0.00) |" in markdown_table(summarise(rows), {})
+
+
+def test_means_leave_out_the_subsets_that_hold_the_teacher():
+    rows = [
+        {"case": "a", "subset": s, "ET": v, "TC": v, "WT": v} for s, v in (("T1", 0.2), ("T1ce", 0.8), ("T1+T1ce", 0.9))
+    ]
+    summary = summarise(rows)
+    assert mean_dice(summary, "ET", "T1ce") == pytest.approx(0.2)
+    assert mean_dice(summary, "ET", None) == pytest.approx(0.6333, abs=1e-3)
+
+
+def test_surface_distance_is_in_voxels_and_needs_both():
+    found = np.zeros((3, 30, 30, 30), bool)
+    truth = found.copy()
+    found[0, 5:15, 5:15, 5:15] = True
+    truth[0, 5:15, 5:15, 8:18] = True  # three voxels to the side
+    truth[1, 3, 3, 3] = True
+    distance = surface_distance(found, truth)
+    assert distance[0] == pytest.approx(3.0, abs=0.5)
+    assert distance[1:] == [None, None]
 
 
 def run(recipe, phantoms, out, *overrides, resume=False):
@@ -176,6 +197,13 @@ def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path):
     assert card["election"]["teachers"] == state["elections"][-1]["teachers"]
     assert card["training"]["cases"] == 2 and card["election"]["validation_cases"] == ["Phantom_00_000"]
     assert json.loads((tmp_path / "model" / "evaluation" / "evaluation.json").read_text()) == card["expected_dice"]
+    page = (tmp_path / "model" / "evaluation" / "evaluation.html").read_text()
+    assert "Research use only" in page and "<td>T1+T1ce+T2+FLAIR</td>" in page
+    assert Image.open(tmp_path / "model" / "evaluation" / "heat_map.png").size[1] > 15 * 20
+    told = (tmp_path / "model" / "README.md").read_text()
+    assert "Healthy phantoms (2" in told and "subsets without the region's teacher" in told
+    recipe = (tmp_path / "model" / "training" / "config.yaml").read_text()
+    assert str(phantoms) not in recipe and "iterations: 6" in recipe
     flair = phantoms / "Phantom_00_000" / "Phantom_00_000_flair.nii.gz"
     out = tmp_path / "out.nii.gz"
     assert main(["segment", str(flair), "-o", str(out), "--model", str(tmp_path / "model"), "--device", "cpu"]) == 0

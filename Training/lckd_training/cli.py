@@ -1,6 +1,8 @@
 """The training verbs of the command ``lckd``; each does its imports when it runs."""
 
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 from lckd.errors import InputError
@@ -23,7 +25,7 @@ def add_commands(verbs) -> None:
     train.add_argument("--resume", action="store_true")
     train.set_defaults(run=_train)
     evaluate = verbs.add_parser("evaluate", help="Dice of a model on labelled cases, all 15 subsets")
-    evaluate.add_argument("model", type=Path, metavar="MODEL")
+    evaluate.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--out", type=Path, required=True, metavar="REPORT_DIR")
     evaluate.set_defaults(run=_evaluate)
@@ -33,6 +35,15 @@ def add_commands(verbs) -> None:
     export.add_argument("--data", type=Path, metavar="DIR", help="labelled cases, if they have moved")
     export.add_argument("--version", default="0.1.0")
     export.set_defaults(run=_export)
+    elect = verbs.add_parser("elect", help="each sequence alone on labelled cases, and who would teach")
+    elect.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
+    elect.add_argument("--data", type=Path, required=True, metavar="DIR")
+    elect.set_defaults(run=_elect)
+    benchmark = verbs.add_parser("benchmark", help="how fast it is on this machine, beside the authors' network")
+    benchmark.add_argument("--model", type=Path, metavar="DIR", help="default: the bundled one")
+    benchmark.add_argument("--training", type=Path, metavar="CONFIG", help="time an iteration of this recipe instead")
+    benchmark.add_argument("--json", action="store_true")
+    benchmark.set_defaults(run=_benchmark)
 
 
 def _phantom(options) -> None:
@@ -47,8 +58,6 @@ def _train(options) -> None:
     # settings are read when a process starts, so the command starts itself once more with them.
     settings = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
     if os.name == "posix" and not os.environ.keys() & settings:
-        import sys
-
         os.execve(sys.executable, [sys.executable, "-m", "lckd", *sys.argv[1:]], {**os.environ, **settings})
     from .config import load_config
     from .training import train
@@ -62,15 +71,62 @@ def _train(options) -> None:
 
 def _evaluate(options) -> None:
     from lckd.inference import choose_device
+
+    from .election import elect
+    from .evaluation import evaluate, markdown_table, scores_alone, write_evaluation
+
+    network, window, cases = _model_and_cases(options.model, options.data, options.out / "cache")
+    rows = evaluate(network, cases, window, choose_device("auto"))
+    teachers = elect(scores_alone(rows), {}, 0).teachers
+    print(markdown_table(write_evaluation(rows, options.out, teachers), teachers))
+
+
+def _elect(options) -> None:
+    from lckd.inference import choose_device
+
+    from .election import elect, score_table, single_modality_scores
+
+    network, window, cases = _model_and_cases(options.model, options.data, Path(tempfile.gettempdir()) / "lckd-elect")
+    election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
+    print(f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}")
+
+
+def _model_and_cases(model: Path, data: Path, cache: Path):
+    """The network of a model folder or of a run, its window, and the prepared cases of a data folder."""
     from lckd.model_folder import load_model
+    from lckd.preprocessing import Preprocessing
 
     from .data import cached, find_cases
-    from .evaluation import evaluate, markdown_table, write_evaluation
+    from .training import CHECKPOINT, averaged_network
 
-    model = load_model(options.model)
-    cases = [cached(case, model.preprocessing, options.out / "cache") for case in find_cases(options.data)]
-    rows = evaluate(model.network(), cases, model.card["inference"]["window"], choose_device("auto"))
-    print(markdown_table(write_evaluation(rows, options.out)))
+    if (model / CHECKPOINT).is_file():
+        network, config = averaged_network(model)
+        window, settings = config.final_patch, Preprocessing()
+    else:
+        loaded = load_model(model)
+        network, window, settings = loaded.network(), loaded.card["inference"]["window"], loaded.preprocessing
+    return network, window, [cached(case, settings, cache) for case in find_cases(data)]
+
+
+def _benchmark(options) -> None:
+    import json
+
+    from .benchmark import benchmark, benchmark_training
+
+    def quiet(words):
+        print(words, file=sys.stderr)
+
+    if options.training:
+        from .config import load_config
+
+        found = benchmark_training(load_config(options.training))
+    else:
+        found = benchmark(options.model, quiet)
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, value in found.items():
+        print(f"{name:32} {value}")
 
 
 def _export(options) -> None:

@@ -55,9 +55,29 @@ def case_dice(
     network: Network, case: CachedCase, modalities: tuple[str, ...], window: int, device: torch.device
 ) -> np.ndarray:
     """Dice (3,) in the order of REGIONS of one case from these modalities, 1 where both are empty, 0 where one is."""
+    return region_dice(*found_and_true(network, case, modalities, window, device))
+
+
+def found_and_true(
+    network: Network, case: CachedCase, modalities: tuple[str, ...], window: int, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the network finds in a case from these modalities, and the truth: booleans (3, z, y, x), ET, TC, WT."""
     channels = [case.modalities.index(name) for name in modalities]
     probabilities = predict(network, np.float32(case.images[channels]), modalities, window, device)
-    found = torch.from_numpy(probabilities >= 0.5)[None]
-    truth = torch.from_numpy(labels_to_regions(np.asarray(case.labels), LABELS))[None]
-    dice = compute_dice(found.float(), truth.float(), ignore_empty=False)[0].numpy()
-    return np.nan_to_num(dice, nan=1.0)
+    return probabilities >= 0.5, labels_to_regions(np.asarray(case.labels), LABELS)
+
+
+def region_dice(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Dice (3,) of regions (3, z, y, x); 1 where both are empty, 0 where one is."""
+    found, truth = (torch.from_numpy(regions)[None].float() for regions in (found, truth))
+    return np.nan_to_num(compute_dice(found, truth, ignore_empty=False)[0].numpy(), nan=1.0)
+
+
+def score_table(scores: dict[str, dict[str, float]], teachers: dict[str, str]) -> str:
+    """The election as Markdown: each modality's Dice alone, and the teacher of each region."""
+    lines = ["| region | teacher | " + " | ".join(f"{m} alone" for m in MODALITIES) + " |", "|---|---|" + "---|" * 4]
+    for region in REGIONS:
+        of = scores.get(region, {})
+        cells = " | ".join(f"{of[m]:.2f}" if m in of else "" for m in MODALITIES)
+        lines.append(f"| {region} | {teachers.get(region, 'none')} | {cells} |")
+    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -12,14 +13,18 @@ from lckd import __version__
 from lckd.anatomy import MODALITIES, REGIONS
 from lckd.inference import choose_device
 from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, sha256
-from lckd.network import Network
 from lckd.preprocessing import Preprocessing
-from lckd.report import NOTICE
+from lckd.report import HOPELESS, NOTICE
+from lckd.segment import Request, segment
 
-from .config import Config
 from .data import CachedCase, cached, find_cases
-from .evaluation import evaluate, markdown_table, write_evaluation
-from .training import load_checkpoint
+from .election import score_table
+from .evaluation import evaluate, markdown_table, worst_cases, write_evaluation
+from .phantom import write_phantoms
+from .training import averaged_network, load_checkpoint
+
+RECORDS = ("split.json", "losses.csv", "elections.jsonl")
+"""What a run leaves that says how it went; it goes with the model."""
 
 LICENCE = "CC BY-NC 4.0; research use only"
 CITATIONS = """\
@@ -35,20 +40,21 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``."""
     run, out = Path(run), Path(out)
     state = load_checkpoint(run, torch.device("cpu"))
-    config = Config(**yaml.safe_load((run / "config.yaml").read_text()))
-    network = Network(config.widths, config.depth)
-    network.load_state_dict(state["average"])
+    network, config = averaged_network(run)
     partial = out.with_name(out.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    (partial / "training").mkdir(parents=True, exist_ok=True)
     # Evaluated as it will be loaded: through half precision.
     weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in weights.items()})
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
     split = json.loads((run / "split.json").read_text())
     rows = evaluate(network, held_out(run, data or config.data, split), config.final_patch, choose_device("auto"), echo)
-    summary = write_evaluation(rows, partial / "evaluation")
+    teachers = state["elections"][-1]["teachers"] if state["elections"] else {}
+    summary = write_evaluation(rows, partial / "evaluation", teachers)
     save_file(weights, partial / WEIGHTS)
     (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
+    # Where things lay on the machine that trained is nobody's business.
+    recipe = {**config.as_dict(), "data": "", "initial": Path(config.initial).name}
     election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
     card = {
         "format": FORMAT,
@@ -65,7 +71,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
             "data": data_words(split["training"]),
             "cases": len(split["training"]),
             "iterations": state["iteration"],
-            "recipe": {k: v for k, v in config.as_dict().items() if k not in ("data", "validation_cases")},
+            "recipe": {k: v for k, v in recipe.items() if k != "validation_cases"},
         },
         "election": {
             "teachers": election["teachers"],
@@ -80,8 +86,12 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     card = json.loads(json.dumps(card))
     check_card(card, out / CARD)  # refuses, for one, a table without all 15 subsets: no held-out case is complete
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n")
-    (partial / "README.md").write_text(card_text(card, rows))
-    shutil.copyfile(run / "elections.jsonl", partial / "evaluation" / "elections.jsonl")
+    echo("segmenting a healthy phantom")
+    (partial / "README.md").write_text(card_text(card, rows, healthy_millilitres(partial)))
+    (partial / "training" / "config.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    for name in RECORDS:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, partial / "training" / name)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     return out
@@ -101,23 +111,19 @@ def data_words(names: list[str]) -> str:
     return ", ".join(f"{count} {source}" for source, count in sorted(counts.items()))
 
 
-def card_text(card: dict, rows: list[dict]) -> str:
+def healthy_millilitres(model: Path, cases: int = 2) -> list[float]:
+    """What the model takes for tumour (WT, mL) in phantoms of healthy brains, all four sequences; it should be 0."""
+    with tempfile.TemporaryDirectory() as folder:
+        studies = write_phantoms(Path(folder), cases, size=128, seed=7, healthy=True)
+        requests = [Request([study], Path(folder) / f"{study.name}.nii.gz", model=model) for study in studies]
+        return [segment(request)["volumes_ml"]["WT"] for request in requests]
+
+
+def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
     """The model card: what it is, how good, how it fails, how it was made."""
     training, election = card["training"], card["election"]
-    full = [row for row in rows if row["subset"] == "+".join(MODALITIES)]
-    worst = "\n".join(
-        f"- {region}: {row['case']}, Dice {row[region]:.2f}"
-        for region in REGIONS
-        for row in sorted(full, key=lambda r, k=region: r[k])[:1]
-    )
-    scores = [
-        "| region | teacher | " + " | ".join(f"{m} alone" for m in MODALITIES) + " |",
-        "|---|---|---|---|---|---|",
-    ]
-    for region in REGIONS:
-        of = election["scores"].get(region, {})
-        cells = " | ".join(f"{of[m]:.2f}" if m in of else "" for m in MODALITIES)
-        scores.append(f"| {region} | {election['teachers'].get(region, 'none')} | {cells} |")
+    without = sorted({row["case"] for row in rows if row["ET empty"]})
+    hopeless = [s for s, regions in card["expected_dice"].items() if regions["ET"]["mean"] < HOPELESS]
     return f"""# {card["name"]} {card["version"]}
 
 **{NOTICE}** Licence: {card["licence"]}.
@@ -131,21 +137,27 @@ skull-stripped and lined up. Other grids are brought to {card["preprocessing"]["
 Mean Dice (bootstrap 95% interval) on {election["cases"]} held-out cases, which chose the teachers but nothing else.
 A region that is empty in both counts 1, in one only 0. So few cases make wide intervals: read them.
 
-{markdown_table(card["expected_dice"])}
-Worst held-out case with all four sequences:
+{markdown_table(card["expected_dice"], election["teachers"])}
+![The same as a picture](evaluation/heat_map.png)
 
-{worst}
+Enhancing tumour (ET) below {HOPELESS} is little more than a guess: {", ".join(hopeless) or "nowhere"}. HD95 and every
+case's numbers stand in [evaluation/evaluation.md](evaluation/evaluation.md).
+
+{worst_cases(rows)}
+Held-out cases without enhancing tumour: {", ".join(without) or "none"}. There, finding any counts 0.
+Healthy phantoms ({len(healthy)}, four sequences): {", ".join(f"{v:.2f}" for v in healthy)} mL taken for tumour.
 
 ## Teachers
 
 Elected on the held-out cases by the Dice of each sequence alone.
 
-{chr(10).join(scores)}
+{score_table(election["scores"], election["teachers"])}
 
 ## How it was made
 
 {training["cases"]} cases ({training["data"]}), {training["iterations"]} iterations of the recipe in model.json.
-`evaluation/` beside this file holds every case's numbers; `lckd export RUN --out DIR` makes this folder again.
+`training/` holds the run's recipe, split, losses and elections. `lckd export RUN --out DIR` makes this folder again,
+every number in this file included.
 
 ## Limits
 

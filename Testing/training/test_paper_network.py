@@ -1,0 +1,97 @@
+"""The published network: its size, its cost, the authors' weights on it, and its speed beside ours."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lckd.anatomy import MODALITIES, REGIONS
+from lckd.errors import InputError
+from lckd_training.official import THEIR_MODALITIES, THEIR_REGIONS, authors_name, load_state_dict
+from lckd_training.paper_network import PATCH, PaperNetwork
+
+SMALL = (16, 32, 32)
+
+
+def test_size_and_cost_are_the_papers():
+    with torch.device("meta"):
+        network, images = PaperNetwork(), torch.empty(1, 4, *PATCH)
+    assert sum(p.numel() for p in network.parameters()) == 43_656_672
+    with FlopCounterMode(display=False) as counter:
+        network(images, MODALITIES)
+    assert counter.get_total_flops() / 1e12 == pytest.approx(0.754, abs=0.001)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return PaperNetwork().double().eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def theirs(network):
+    """The network's weights as the authors would hold them: their names, their orders."""
+    state = {f"module.{authors_name(name)}": value.clone() for name, value in network.state_dict().items()}
+    modalities = [MODALITIES.index(name) for name in THEIR_MODALITIES]
+
+    def reorder(key, dimension):
+        chunks = state[key].chunk(4, dimension)
+        state[key] = torch.cat([chunks[i] for i in modalities], dimension)
+
+    reorder("module.shared_dec.transposeconv_stage3.weight", 0)
+    for level in range(4):
+        reorder(f"module.shared_dec.shortcut_conv{level}.0.weight", 1)
+    head = "module.shared_dec.cls_conv.0.weight"
+    state[head] = state[head][[REGIONS.index(name) for name in THEIR_REGIONS]]
+    return state
+
+
+def test_authors_names_are_theirs(network):
+    names = {authors_name(name) for name in network.state_dict()}
+    assert len(names) == 221
+    assert {
+        "shared_enc.backbone.conv1.weight", "shared_enc.backbone.layer3.5.norm3.bias",
+        "shared_enc.backbone.layer1.0.downsample.0.weight", "shared_enc.asppreduce.1.weight",
+        "shared_enc.aspp.branch4.0.weight", "shared_enc.aspp.branch5_norm.bias", "shared_enc.aspp.conv_cat.0.weight",
+        "shared_dec.transposeconv_stage0.weight", "shared_dec.shortcut_conv3.1.bias",
+        "shared_dec.stage2_de.conv2.weight", "shared_dec.cls_conv.0.weight",
+    } <= names  # fmt: skip
+
+
+@pytest.mark.parametrize("subset", [MODALITIES, ("T1", "FLAIR"), ("T2",)])
+def test_authors_weights_give_the_same_logits(network, theirs, subset):
+    other = PaperNetwork().double().eval()
+    load_state_dict(other, theirs)
+    images = torch.randn(1, len(subset), *SMALL, dtype=torch.double)
+    assert torch.equal(other(images, subset), network(images, subset))
+
+
+def test_state_of_another_network_is_refused(theirs):
+    network = PaperNetwork()
+    with pytest.raises(InputError, match=r"lacks shared_dec.cls_conv"):
+        load_state_dict(network, {k: v for k, v in theirs.items() if "cls_conv" not in k})
+    with pytest.raises(InputError, match="no place"):
+        load_state_dict(network, {**theirs, "shared_enc.more": torch.zeros(1)})
+
+
+def test_order_of_the_channels_given_does_not_matter(network):
+    images = torch.randn(1, 2, *SMALL, dtype=torch.double)
+    assert torch.allclose(network(images, ("T1", "T2")), network(images.flip(1), ("T2", "T1")))
+
+
+def test_missing_skips_have_a_switch(network):
+    filled = PaperNetwork("mean").double().eval()
+    filled.load_state_dict(network.state_dict())
+    images = torch.randn(1, 4, *SMALL, dtype=torch.double)
+    assert torch.equal(filled(images, MODALITIES), network(images, MODALITIES))
+    assert not torch.allclose(filled(images[:, :1], ("T1",)), network(images[:, :1], ("T1",)))
+
+
+def test_global_branch_of_the_pyramid_is_dead(network):
+    """Constant in space before an instance norm: what it says is removed (documented in Training/README.md)."""
+    x = torch.randn(1, 256, 2, 2, 2, dtype=torch.double)
+    before = network.pyramid(x)
+    network.pyramid.whole.norm.bias += 3
+    try:
+        assert torch.allclose(network.pyramid(x), before, atol=1e-8)
+    finally:
+        network.pyramid.whole.norm.bias -= 3

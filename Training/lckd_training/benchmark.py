@@ -1,0 +1,144 @@
+"""How fast it is here: whole commands and their stages, and the ratio to the authors' network on the same cores.
+
+Everything is measured in one run and given as seconds and as ratios; on a shared machine only the ratios say much.
+"""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import SimpleITK as sitk
+import torch
+
+from lckd.anatomy import MODALITIES
+from lckd.errors import InputError
+from lckd.inference import has_bfloat16
+
+from .paper_network import PATCH, PaperNetwork
+from .phantom import write_phantoms
+
+GRID = (240, 240, 155)  # voxels of a BraTS study
+PAPER_WINDOWS = 12  # of 80x160x160 over such a study, as the authors' evaluation takes them
+
+
+def benchmark(model: Path | None, echo=print) -> dict:
+    """Time the commands a user runs on a phantom study of 240x240x155 voxels, and the authors' network."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = _study(Path(folder))
+        echo("phantom study written")
+        four = _segment(study, MODALITIES, Path(folder), model)
+        echo("segmented from four sequences")
+        one = _segment(study, ("FLAIR",), Path(folder), model)
+        echo("segmented from one sequence")
+        sequences = _seconds("-m", "lckd", "sequences", str(study))
+    paper = paper_window_seconds() * PAPER_WINDOWS
+    echo("one window of the authors' network computed")
+    around = sum(four["stages"][name] for name in ("read", "align", "prepare", "write"))
+    return {
+        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()},
+        "segment_four": four,
+        "segment_one": one,
+        "sequences_seconds": sequences,
+        "import_seconds": _seconds("-c", "import lckd.cli, lckd.studies"),
+        "authors_network_seconds": round(paper, 1),
+        "ratios": {
+            "authors' network / ours, four sequences": round(paper / four["stages"]["segment"], 1),
+            "one sequence / four, network": round(one["stages"]["segment"] / four["stages"]["segment"], 2),
+            "reading, aligning, preparing, writing / network": round(around / four["stages"]["segment"], 2),
+        },
+    }
+
+
+def paper_window_seconds() -> float:
+    """One window of the authors' network, four sequences, float32, the faster of two."""
+    network = PaperNetwork().eval()
+    images = torch.randn(1, len(MODALITIES), *PATCH)
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(2):
+            started = time.perf_counter()
+            network(images, MODALITIES)
+            seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def benchmark_training(config, iterations: int = 8) -> dict:
+    """Seconds of an iteration of a recipe (four modalities, forward, backward, step) and of making its sample."""
+    from .sampling import Samples
+    from .training import Run
+
+    with tempfile.TemporaryDirectory() as folder:
+        list(write_phantoms(folder, cases=1, size=config.patch + 32, seed=0))
+        from lckd.preprocessing import Preprocessing
+
+        from .data import cached, find_cases
+
+        cases = [cached(case, Preprocessing(), Path(folder) / "cache") for case in find_cases(folder)]
+        samples = Samples(cases, config)
+        started = time.perf_counter()
+        made = [samples[i] for i in range(iterations)]
+        loading = (time.perf_counter() - started) / iterations
+        run = Run(config, Path(folder), [], echo=lambda words: None)
+        seconds = []
+        for sample in made:
+            started = time.perf_counter()
+            run.step(sample)
+            seconds.append(time.perf_counter() - started)
+    usual = sorted(seconds[2:])[len(seconds[2:]) // 2]  # the first two warm up
+    return {
+        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()},
+        "patch": config.patch,
+        "seconds_per_iteration": round(usual, 3),
+        "iterations_per_second": round(1 / usual, 2),
+        "seconds_per_sample_in_a_worker": round(loading, 3),
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
+
+
+def _study(folder: Path) -> Path:
+    """A phantom on the grid of a BraTS study."""
+    study = next(write_phantoms(folder, cases=1, size=192, seed=0))  # 1 mm
+    for path in study.glob("*.nii.gz"):
+        image = sitk.ReadImage(str(path))
+        below = (image.GetSize()[2] - GRID[2]) // 2
+        image = image[:, :, below : below + GRID[2]]
+        margin = [n - m for n, m in zip(GRID, image.GetSize(), strict=True)]
+        before = [n // 2 for n in margin]
+        after = [n - b for n, b in zip(margin, before, strict=True)]
+        sitk.WriteImage(sitk.ConstantPad(image, before, after, 0), str(path))
+    return study
+
+
+def _segment(study: Path, modalities, folder: Path, model: Path | None) -> dict:
+    """One ``lckd segment`` in a process of its own: seconds in all and by stage, peak memory of all so far."""
+    report = folder / "report.json"
+    options = [w for m in modalities for w in (f"--{m.lower()}", str(study / f"{study.name}_{m.lower()}.nii.gz"))]
+    options += ["-o", str(folder / "out.seg.nrrd"), "--report", str(report), "--device", "cpu"]
+    seconds = _seconds("-m", "lckd", "segment", *options, *(["--model", str(model)] if model else []))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    return {
+        "seconds": seconds,
+        "stages": json.loads(report.read_text())["seconds"],
+        "peak_gib": round(peak, 2),
+    }
+
+
+def _seconds(*arguments: str) -> float:
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{' '.join(arguments[:3])} failed: {done.stderr.strip().splitlines()[-1]}")
+    return round(time.perf_counter() - started, 2)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
