@@ -371,9 +371,9 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         self._jumpToTumour(labels, reference)
         return node
 
-    def segment(self, nodes, nested=False, **options):
+    def segment(self, nodes, device="auto", nested=False, **options):
         """Segment and wait; returns the segmentation node. For scripts and tests: the panel does not wait."""
-        job = self.start(nodes, **options)
+        job = self.start(nodes, device, **options)
         try:
             while not job.finished:
                 job.poll()

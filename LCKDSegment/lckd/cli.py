@@ -179,14 +179,14 @@ def _geometry_words(volume) -> str:
 def _conditions(volumes) -> dict[str, str]:
     """Modality -> how its volume was acquired and lies, in words: with skull, 5.5 mm axial, 3 mm off the reference."""
     from .conditioning import describe
-    from .registration import align
+    from .registration import misalignment
     from .studies import choose_reference
 
     images = {name: volume.read() for name, volume in volumes.items()}
     reference = choose_reference(images)
     words = {}
     for name, image in images.items():
-        offset = 0.0 if name == reference else align(images[reference], image).offset_mm
+        offset = 0.0 if name == reference else misalignment(images[reference], image)
         place = "the reference" if name == reference else f"{offset:.0f} mm off" if offset else "lined up"
         words[name] = f"{describe(image)}, {place}"
     return words

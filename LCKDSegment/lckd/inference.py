@@ -81,6 +81,33 @@ def predict(
     return nested(probabilities)
 
 
+def predict_within_memory(
+    network: Network,
+    images: np.ndarray,
+    modalities: tuple[str, ...],
+    window: int,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """As ``predict``; where memory runs out, with smaller windows, then on the CPU. Also returns what was done.
+
+    Raises:
+        InputError: not even the smallest window on the CPU has room.
+    """
+    edges = [edge for edge in (window, 96, 64) if edge <= window]
+    places = [device] if device.type == "cpu" else [device, torch.device("cpu")]
+    notes: list[str] = []
+    for place in places:
+        for edge in edges:
+            try:
+                return predict(network.to(place), images, modalities, edge, place, progress), notes
+            except (MemoryError, RuntimeError) as error:
+                if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+                    raise
+                notes.append(f"memory ran out on {place.type} with windows of {edge} voxels; tried again smaller")
+    raise InputError("memory ran out even with the smallest windows; close other programs, or use a machine with more")
+
+
 def nested(probabilities: np.ndarray) -> np.ndarray:
     """ET in TC in WT: what is surely enhancing tumour is as surely tumour. (3, ...) in the order of REGIONS."""
     return np.maximum.accumulate(probabilities, axis=REGIONS.index("ET"))

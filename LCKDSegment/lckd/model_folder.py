@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .anatomy import MODALITIES, REGIONS, subset_name, subsets
 from .errors import InputError
+from .postprocessing import Rules
 from .preprocessing import Preprocessing
 
 CARD, WEIGHTS, FORMAT = "model.json", "model.safetensors", 1
@@ -44,6 +45,12 @@ class Model:
     def preprocessing(self) -> Preprocessing:
         settings = self.card["preprocessing"]
         return Preprocessing(settings["spacing_mm"], tuple(settings["clip_percentiles"]), settings["margin_mm"])
+
+    @property
+    def rules(self) -> Rules:
+        """What the model leaves out by size; a card without them leaves out nothing."""
+        settings = self.card["inference"]
+        return Rules(settings.get("smallest_piece_ml", 0.0), settings.get("smallest_et_ml", 0.0))
 
     @property
     def teachers(self) -> dict[str, str]:
@@ -135,6 +142,9 @@ def _wrong_values(card: dict):
         yield f"preprocessing.clip_percentiles {clip} are not two rising percentages"
     if not 0.3 <= spacing <= 5:
         yield f"preprocessing.spacing_mm {spacing} is not a usable voxel spacing"
+    for rule in ("smallest_piece_ml", "smallest_et_ml"):
+        if not isinstance(size := card["inference"].get(rule, 0.0), (int, float)) or not 0 <= size <= 10:
+            yield f"inference.{rule} {size} is not a size in mL"
     for region, teacher in card["election"]["teachers"].items():
         if region not in REGIONS or teacher not in MODALITIES:
             yield f"election.teachers has {region}: {teacher}"

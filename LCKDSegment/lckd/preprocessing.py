@@ -54,6 +54,10 @@ class Prepared:
     warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def voxel_ml(self) -> float:
+        return float(np.prod(self.grid.GetSpacing())) / 1000.0
+
 
 def prepare(
     volumes: Mapping[str, sitk.Image],

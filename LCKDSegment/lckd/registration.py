@@ -52,10 +52,7 @@ def align(reference: sitk.Image, volume: sitk.Image, always: bool = False) -> Al
 
     A result that explains the images worse than the start did, or that moves more than a head can, is refused.
     """
-    fixed, moving = (_coarse(image, COARSE) for image in (reference, volume))
-    points = _head_points(fixed)
-    start = _start(fixed, moving, points)
-    rough = _search(fixed, moving, start, [(1, 2.0)], iterations=40, precision=0.1)
+    rough, points = _rough(reference, volume)
     if displacement(rough, points) < LINED_UP and not always:
         return Alignment()
     fixed, moving = (_coarse(image, FINE) for image in (reference, volume))
@@ -68,10 +65,23 @@ def align(reference: sitk.Image, volume: sitk.Image, always: bool = False) -> Al
     return Alignment(found, moved)
 
 
+def misalignment(reference: sitk.Image, volume: sitk.Image) -> float:
+    """By how many mm a volume lies off the reference, about; 0 where that is less than can be told."""
+    offset = displacement(*_rough(reference, volume))
+    return offset if offset >= LINED_UP else 0.0
+
+
 def displacement(transform: sitk.Transform, points: np.ndarray) -> float:
     """Mean distance in mm by which a transform moves points (n, 3)."""
     moved = np.array([transform.TransformPoint(point) for point in points.tolist()])
     return float(np.linalg.norm(moved - points, axis=1).mean())
+
+
+def _rough(reference: sitk.Image, volume: sitk.Image) -> tuple[sitk.Euler3DTransform, np.ndarray]:
+    """A quick search on coarse images, and points of the reference's head."""
+    fixed, moving = (_coarse(image, COARSE) for image in (reference, volume))
+    points = _head_points(fixed)
+    return _search(fixed, moving, _start(fixed, moving, points), [(1, 2.0)], iterations=40, precision=0.1), points
 
 
 def _coarse(image: sitk.Image, step: float) -> sitk.Image:

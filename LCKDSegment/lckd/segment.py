@@ -10,9 +10,10 @@ from pathlib import Path
 
 from .anatomy import LABEL_CONVENTIONS, REGIONS
 from .conditioning import AUTO, condition, ends_at_mask
-from .inference import choose_device, predict
+from .inference import choose_device, predict_within_memory
 from .model_folder import load_model
 from .picture import draw_picture
+from .postprocessing import apply_rules
 from .preprocessing import prepare
 from .report import build_report
 from .results import (
@@ -56,11 +57,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
     Raises:
         InputError: an input, option or the model is wrong; nothing has been written.
     """
-    probability_files = [request.probabilities / f"{name}.nii.gz" for name in REGIONS] if request.probabilities else []
-    if request.probabilities:
-        make_folder(request.probabilities)
-    others = [path for path in (request.report, request.picture, *probability_files) if path]
-    check_outputs(request.output, others, [*request.inputs, *request.given.values()])
+    probability_files = _check_files(request)
     device = choose_device(request.device)
     seconds: dict[str, float] = {}
 
@@ -89,17 +86,19 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
     with stage("segment"):
         window = model.card["inference"]["window"]
         windows_done = partial(progress, "segment")
-        probabilities = predict(network, prepared.images, prepared.modalities, window, device, windows_done)
+        probabilities, memory_notes = predict_within_memory(
+            network, prepared.images, prepared.modalities, window, device, windows_done
+        )
     progress("write", 0, 1)  # timed by hand: the report, one of the files, holds the time
     started = time.perf_counter()
-    probabilities[:, ~prepared.foreground] = 0
+    probabilities, notes = apply_rules(probabilities * prepared.foreground, model.rules, prepared.voxel_ml)
     if conditioned.brain and ends_at_mask(probabilities[0] > 0.5, prepared.foreground):
         conditioned.warnings.append("enhancing tumour lies at the edge of the brain found: part of it may be cut off")
     probabilities = on_reference(probabilities, prepared, reference)
     labels = to_labels(probabilities)
     run = {
         "reference": reference_name,
-        "preprocessing": [*conditioned.steps, *prepared.steps],
+        "preprocessing": [*conditioned.steps, *prepared.steps, *memory_notes, *notes],
         "alignment": {name: found.as_dict() for name, found in conditioned.alignments.items()},
         "warnings": [*conditioned.warnings, *prepared.warnings],
         "labels": LABEL_CONVENTIONS[request.labels],
@@ -119,3 +118,13 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
             outputs.text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", request.report)
     progress("done", 1, 1)
     return report
+
+
+def _check_files(request: Request) -> list[Path]:
+    """Refuse files that cannot be written, before any work; returns those of the probabilities."""
+    files = [request.probabilities / f"{name}.nii.gz" for name in REGIONS] if request.probabilities else []
+    if request.probabilities:
+        make_folder(request.probabilities)
+    others = [path for path in (request.report, request.picture, *files) if path]
+    check_outputs(request.output, others, [*request.inputs, *request.given.values()])
+    return files

@@ -1,13 +1,20 @@
 """The network: the fill as the paper has it, missing modalities never computed, the fused normalisation."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
+from lckd import inference
 from lckd.anatomy import MODALITIES
+from lckd.errors import InputError
 from lckd.inference import count_windows, nested, predict
+from lckd.model_folder import load_model
 from lckd.network import Fusion, Network
 from lckd.normalisation import InstanceNormLeakyReLU
+from lckd.preprocessing import prepare
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +100,46 @@ def test_predict_counts_its_windows_and_nests(network):
     assert probabilities.shape == (3, 40, 30, 50)
     assert (probabilities[0] <= probabilities[1]).all() and (probabilities[1] <= probabilities[2]).all()
     assert nested(np.array([0.9, 0.2, 0.5])).tolist() == [0.9, 0.9, 0.9]
+
+
+def test_where_memory_runs_out_windows_get_smaller(monkeypatch):
+    asked = []
+
+    def predict(network, images, modalities, window, device, progress):
+        asked.append(window)
+        if window > 64:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 64 GB")
+        return np.zeros((3, 4, 4, 4), np.float32)
+
+    monkeypatch.setattr(inference, "predict", predict)
+    network = Network((4, 8), 1)
+    result, notes = inference.predict_within_memory(network, np.zeros((1, 4, 4, 4)), ("T1",), 128, torch.device("cpu"))
+    assert asked == [128, 96, 64] and result.shape == (3, 4, 4, 4)
+    assert len(notes) == 2 and "memory ran out on cpu with windows of 128" in notes[0]
+
+
+def test_no_room_at_all_is_one_line(monkeypatch):
+    def predict(*arguments):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(inference, "predict", predict)
+    with pytest.raises(InputError, match="memory ran out even with the smallest"):
+        inference.predict_within_memory(Network((4, 8), 1), np.zeros(1), ("T1",), 128, torch.device("cpu"))
+
+
+@pytest.mark.skipif(not inference.has_bfloat16(), reason="this processor has no bfloat16")
+def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch):
+    """Equal to float32 within 0.005 Dice, on a case the bundled model was not trained on."""
+    case = brats_case("Brats18_CBICA_AME_1")
+    volumes = {
+        m: sitk.ReadImage(str(case / f"{case.name}_{m.lower()}.nii.gz"), sitk.sitkFloat32) for m in ("T1ce", "FLAIR")
+    }
+    model = load_model(None)
+    prepared = prepare(volumes, "T1ce", model.preprocessing)
+    arguments = (model.network(), prepared.images, prepared.modalities, 128, torch.device("cpu"))
+    half = inference.predict(*arguments) > 0.5
+    monkeypatch.setattr(inference, "precision", lambda device: nullcontext())
+    full = inference.predict(*arguments) > 0.5
+    for region, (a, b) in enumerate(zip(half, full, strict=True)):
+        dice = 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
+        assert dice >= 0.995, f"region {region}: {dice}"

@@ -75,8 +75,8 @@ def _evaluate(options) -> None:
     from .election import elect
     from .evaluation import evaluate, markdown_table, scores_alone, write_evaluation
 
-    network, window, cases = _model_and_cases(options.model, options.data, options.out / "cache")
-    rows = evaluate(network, cases, window, choose_device("auto"))
+    network, window, rules, cases = _model_and_cases(options.model, options.data, options.out / "cache")
+    rows = evaluate(network, cases, window, choose_device("auto"), rules)
     teachers = elect(scores_alone(rows), {}, 0).teachers
     print(markdown_table(write_evaluation(rows, options.out, teachers), teachers))
 
@@ -86,13 +86,15 @@ def _elect(options) -> None:
 
     from .election import elect, score_table, single_modality_scores
 
-    network, window, cases = _model_and_cases(options.model, options.data, Path(tempfile.gettempdir()) / "lckd-elect")
+    network, window, _, cases = _model_and_cases(
+        options.model, options.data, Path(tempfile.gettempdir()) / "lckd-elect"
+    )
     election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
     print(f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}")
 
 
 def _model_and_cases(model: Path, data: Path, cache: Path):
-    """The network of a model folder or of a run, its window, and the prepared cases of a data folder."""
+    """The network of a model folder or of a run, its window and rules, and the prepared cases of a data folder."""
     from lckd.model_folder import load_model
     from lckd.preprocessing import Preprocessing
 
@@ -101,11 +103,12 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
 
     if (model / CHECKPOINT).is_file():
         network, config = averaged_network(model)
-        window, settings = config.final_patch, Preprocessing()
+        window, rules, settings = config.final_patch, config.rules, Preprocessing()
     else:
         loaded = load_model(model)
         network, window, settings = loaded.network(), loaded.card["inference"]["window"], loaded.preprocessing
-    return network, window, [cached(case, settings, cache) for case in find_cases(data)]
+        rules = loaded.rules
+    return network, window, rules, [cached(case, settings, cache) for case in find_cases(data)]
 
 
 def _benchmark(options) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from lckd.errors import InputError
+from lckd.postprocessing import Rules
 
 
 @dataclass
@@ -38,9 +39,16 @@ class Config:
     elect_every: int = 1000
     feature_weight: float = 0.1  # L1 between a teacher's and the others' bottleneck features (the paper's 0.1)
     logit_weight: float = 0.5  # the full set's prediction as a soft target of each subset's
+    # what the exported model leaves out, in mL (lckd.postprocessing); 0: nothing
+    smallest_piece_ml: float = 0.0
+    smallest_et_ml: float = 0.0
     # bookkeeping
     checkpoint_every: int = 100
     workers: int = 1
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.smallest_piece_ml, self.smallest_et_ml)
 
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)

@@ -13,10 +13,13 @@ from monai.metrics import compute_dice
 from lckd.anatomy import LABELS, MODALITIES, REGIONS
 from lckd.inference import predict
 from lckd.network import Network
+from lckd.postprocessing import Rules, apply_rules
 from lckd.preprocessing import labels_to_regions
 
 from .data import CachedCase
 
+NO_RULES = Rules()
+VOXEL_ML = 0.001  # prepared cases lie on a grid of 1 mm
 HYSTERESIS = 0.01  # a sitting teacher is replaced only by one that is better by more than this
 
 
@@ -59,11 +62,17 @@ def case_dice(
 
 
 def found_and_true(
-    network: Network, case: CachedCase, modalities: tuple[str, ...], window: int, device: torch.device
+    network: Network,
+    case: CachedCase,
+    modalities: tuple[str, ...],
+    window: int,
+    device: torch.device,
+    rules: Rules = NO_RULES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the network finds in a case from these modalities, and the truth: booleans (3, z, y, x), ET, TC, WT."""
     channels = [case.modalities.index(name) for name in modalities]
     probabilities = predict(network, np.float32(case.images[channels]), modalities, window, device)
+    probabilities, _ = apply_rules(probabilities, rules, VOXEL_ML)
     return probabilities >= 0.5, labels_to_regions(np.asarray(case.labels), LABELS)
 
 

@@ -15,6 +15,7 @@ from monai.metrics import compute_hausdorff_distance
 
 from lckd.anatomy import MODALITIES, REGIONS, subset_name, subsets
 from lckd.network import Network
+from lckd.postprocessing import Rules
 from lckd.preprocessing import bounding_box
 
 from .data import CachedCase
@@ -25,13 +26,15 @@ RESAMPLES = 2000
 PER_CASE, SUMMARY, HEAT_MAP = "per_case.csv", "evaluation.json", "heat_map.png"
 
 
-def evaluate(network: Network, cases: list[CachedCase], window: int, device: torch.device, echo=print) -> list[dict]:
+def evaluate(
+    network: Network, cases: list[CachedCase], window: int, device: torch.device, rules: Rules, echo=print
+) -> list[dict]:
     """One row for every case and subset of what it has: Dice and HD95 (mm) of each region, whether it lacks ET."""
     rows = []
     for number, case in enumerate(cases, 1):
         for subset in subsets():
             if set(subset) <= set(case.modalities):
-                found, truth = found_and_true(network, case, subset, window, device)
+                found, truth = found_and_true(network, case, subset, window, device, rules)
                 dice, distance = region_dice(found, truth), surface_distance(found, truth)
                 row = {"case": case.name, "subset": subset_name(subset)}
                 row |= {region: round(float(d), 4) for region, d in zip(REGIONS, dice, strict=True)}

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -48,7 +49,8 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     network.load_state_dict({name: value.float() for name, value in weights.items()})
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
     split = json.loads((run / "split.json").read_text())
-    rows = evaluate(network, held_out(run, data or config.data, split), config.final_patch, choose_device("auto"), echo)
+    cases = held_out(run, data or config.data, split)
+    rows = evaluate(network, cases, config.final_patch, choose_device("auto"), config.rules, echo)
     teachers = state["elections"][-1]["teachers"] if state["elections"] else {}
     summary = write_evaluation(rows, partial / "evaluation", teachers)
     save_file(weights, partial / WEIGHTS)
@@ -66,7 +68,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
         "modalities": list(MODALITIES),
         "regions": list(REGIONS),
         "preprocessing": Preprocessing().as_dict(),
-        "inference": {"window": config.final_patch},
+        "inference": {"window": config.final_patch, **asdict(config.rules)},
         "training": {
             "data": data_words(split["training"]),
             "cases": len(split["training"]),

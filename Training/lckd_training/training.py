@@ -62,7 +62,9 @@ def check_same_recipe(config: Config, out: Path) -> None:
     """Raise InputError when a resumed run's recipe differs in more than how long and how it is kept."""
     load_checkpoint(out, torch.device("cpu"))
     stored = yaml.safe_load((out / "config.yaml").read_text())
-    free = {"data", "iterations", "final_from", "checkpoint_every", "workers"}
+    free = {
+        "data", "iterations", "final_from", "checkpoint_every", "workers", "smallest_piece_ml", "smallest_et_ml",
+    }  # fmt: skip
     for key, value in config.as_dict().items():
         if key not in free and stored.get(key) != value:
             raise InputError(f"{out}: was begun with {key}={stored.get(key)}, not {value}; resume with the same recipe")
