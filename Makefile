@@ -1,6 +1,7 @@
 # make demo [STUDY=folder]   set everything up and segment a phantom study without T1ce (or your own study)
 # make test                  set everything up and run all tests
 # make lint                  ruff, format included
+# make train-demo            train a small network on phantoms, export it and segment with it
 # make screenshots           draw the README's pictures anew
 # Everything lives in .venv; constraints.txt pins what the tests were last run with.
 
@@ -12,7 +13,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q install -c constraints.txt
 LCKD_DATA ?= ../shared/data
 DEMO := demo
 
-.PHONY: demo test lint screenshots clean
+.PHONY: demo test lint screenshots train-demo clean
 
 demo: $(VENV)/installed
 ifdef STUDY
@@ -45,6 +46,16 @@ $(VENV)/tested: $(VENV)/installed
 	$(PIP) -e ".[training,test]"
 	$(PIP) --no-deps deepbet
 	@touch $@
+
+train-demo: $(VENV)/installed
+	$(BIN)/lckd phantom $(DEMO)/phantoms --cases 12 --size 96
+	rm -rf $(DEMO)/runs
+	$(BIN)/lckd train Training/configs/smoke.yaml --data $(DEMO)/phantoms --out $(DEMO)/runs/elected
+	$(BIN)/lckd train Training/configs/smoke.yaml --data $(DEMO)/phantoms --out $(DEMO)/runs/none strategy=none
+	$(BIN)/lckd export $(DEMO)/runs/none --out $(DEMO)/models/none
+	$(BIN)/lckd export $(DEMO)/runs/elected --out $(DEMO)/models/elected
+	@for name in none elected; do echo "$$name:"; grep -h "mean of" $(DEMO)/models/$$name/README.md; done
+	$(BIN)/lckd segment $(DEMO)/phantoms/Phantom_00_000 --model $(DEMO)/models/elected -o $(DEMO)/trained.seg.nrrd
 
 screenshots: $(VENV)/tested
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python Testing/module/screenshots.py

@@ -42,7 +42,14 @@ def test_the_real_case_was_held_out():
 
 
 @pytest.mark.parametrize("subset", subsets(), ids=subset_name)
-def test_every_subset_of_a_real_case(brats_case, tmp_path, subset):
+def test_every_subset_of_a_phantom(sequence, tmp_path, subset):
+    report = run({name: sequence(name) for name in subset}, tmp_path / "out.nii.gz")
+    assert report["expected_dice"] == load_model(None).card["expected_dice"][subset_name(subset)]
+    assert [m["modality"] for m in report["missing"]] == [m for m in MODALITIES if m not in subset]
+
+
+@pytest.mark.parametrize("subset", [("T1",), ("FLAIR",), ("T1ce", "T2"), MODALITIES], ids=subset_name)
+def test_subsets_of_a_real_case(brats_case, tmp_path, subset):
     folder = brats_case(HELD_OUT)
     files = {name: folder / f"{HELD_OUT}_{name.lower()}.nii.gz" for name in subset}
     report = run(files, tmp_path / "out.nii.gz")

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from lckd.anatomy import LABELS, MODALITIES
 from lckd.cli import main
-from lckd_training.data import find_cases
+from lckd_training.layouts import find_cases
 from lckd_training.phantom import make_phantom
 
 

@@ -1,6 +1,9 @@
 """Training in small: recipes, data, sampling, election, distillation, a run that resumes, and its export."""
 
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,14 +14,17 @@ from lckd.anatomy import MODALITIES
 from lckd.cli import main
 from lckd.errors import InputError
 from lckd.model_folder import load_model
+from lckd_training import evaluation
 from lckd_training.config import Config, load_config
-from lckd_training.data import cached, find_cases, split
+from lckd_training.data import cached, split
 from lckd_training.distillation import Losses, feature_distance
 from lckd_training.election import elect
 from lckd_training.evaluation import markdown_table, mean_dice, summarise, surface_distance
+from lckd_training.layouts import find_cases
 from lckd_training.phantom import write_phantoms
 from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, padded
-from lckd_training.training import CHECKPOINT, load_checkpoint, train
+from lckd_training.study import study
+from lckd_training.training import CHECKPOINT, Run, load_checkpoint, train
 
 TINY = ["widths=[4,8]", "depth=1", "patch=32", "final_patch=96", "final_from=1", "iterations=6", "elect_every=3"]
 TINY += ["checkpoint_every=2", "workers=0"]
@@ -66,7 +72,7 @@ def test_incomplete_case_and_cache(phantoms, tmp_path):
     stamp = next(tmp_path.iterdir()).stat().st_mtime_ns
     cached(case, settings(), tmp_path)
     assert next(tmp_path.iterdir()).stat().st_mtime_ns == stamp
-    case.files["T1"].touch()  # changed: prepared anew
+    case.files["T1"].path.touch()  # changed: prepared anew
     cached(case, settings(), tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -213,3 +219,71 @@ def test_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(recipe, phanto
     with pytest.raises(InputError, match="last checkpoint is kept"):
         run(recipe, phantoms, tmp_path / "run", "learning_rate=1e30", "warm_up=0")
     assert not (tmp_path / "run" / (CHECKPOINT + ".partial")).exists()
+
+
+def test_killed_at_any_moment_and_resumed_ends_at_the_same_weights(recipe, phantoms, whole, tmp_path):
+    """SIGKILL at random moments; each start goes on from the last checkpoint."""
+    out, command = tmp_path / "run", [sys.executable, "-m", "lckd", "train", str(recipe), "--data", str(phantoms)]
+    command += ["--out", str(out), *TINY, "checkpoint_every=1"]
+    rng = np.random.default_rng(0)
+    kills = 0
+    while kills < 2:
+        resume = ["--resume"] if (out / CHECKPOINT).exists() else []
+        process = subprocess.Popen([*command, *resume], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        patience = time.monotonic() + 120
+        before = done_iterations(out)
+        while done_iterations(out) == before and process.poll() is None and time.monotonic() < patience:
+            time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        kills += 1
+    assert 0 < done_iterations(out) < 6, "it was killed on the way"
+    assert subprocess.run([*command, "--resume"], capture_output=True, check=False).returncode == 0
+    a, b = (load_checkpoint(folder, torch.device("cpu")) for folder in (whole, out))
+    assert all(torch.equal(a["average"][key], b["average"][key]) for key in a["average"])
+    rows = (out / "losses.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(1, 7)), "nothing is logged twice"
+    assert (out / "elections.jsonl").read_text() == (whole / "elections.jsonl").read_text()
+
+
+def done_iterations(out) -> int:
+    return load_checkpoint(out, torch.device("cpu"))["iteration"] if (out / CHECKPOINT).exists() else 0
+
+
+def test_two_trainers_in_one_folder_are_refused(recipe, phantoms, tmp_path):
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "trainer.pid").write_text(str(sleeper.pid))
+        with pytest.raises(InputError, match=f"process {sleeper.pid} trains in it"):
+            run(recipe, phantoms, tmp_path / "run")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    run(recipe, phantoms, tmp_path / "run", "iterations=1")  # a process that is gone holds nothing
+
+
+@pytest.mark.parametrize(
+    ("strategy", "teaching"), [("none", set()), ("fixed", {"T2"}), ("all", set(MODALITIES)), ("elected", set())]
+)
+def test_strategies(strategy, teaching, tmp_path):
+    config = Config(widths=[4, 8], depth=1, strategy=strategy, fixed_teacher="T2")
+    beginning = Run(config, tmp_path, [])
+    assert beginning.teaching == teaching
+    assert (beginning.losses.logit_weight == 0) == (strategy == "none")
+
+
+def test_study_compares_the_strategies_and_goes_on_where_it_stood(recipe, phantoms, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "subsets", lambda: [(name,) for name in MODALITIES])  # the others take minutes
+    config = load_config(recipe, [*TINY, "iterations=1", "elect_every=1"])
+    table = study(config, phantoms, tmp_path, seeds=1, echo=lambda words: None)
+    assert [line.split(" | ")[0] for line in table.splitlines()[5:]] == ["| elected", "| fixed", "| all", "| none"]
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/last.pt")}
+    (tmp_path / "none-0" / "result.json").unlink()
+    assert study(config, phantoms, tmp_path, seeds=1, echo=lambda words: None) == table
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/last.pt")} == stamps
+
+
+def test_unknown_strategy_is_refused(recipe):
+    with pytest.raises(InputError, match="choose elected, fixed, all, none"):
+        load_config(recipe, ["strategy=best"])

@@ -76,7 +76,8 @@ def benchmark_training(config, iterations: int = 8) -> dict:
         list(write_phantoms(folder, cases=1, size=config.patch + 32, seed=0))
         from lckd.preprocessing import Preprocessing
 
-        from .data import cached, find_cases
+        from .data import cached
+        from .layouts import find_cases
 
         cases = [cached(case, Preprocessing(), Path(folder) / "cache") for case in find_cases(folder)]
         samples = Samples(cases, config)

@@ -23,6 +23,7 @@ def add_commands(verbs) -> None:
     train.add_argument("--data", type=Path, metavar="DIR", help="folder of labelled cases")
     train.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/NAME)")
     train.add_argument("--resume", action="store_true")
+    train.add_argument("--skip-bad", action="store_true", help="go on without cases that cannot be used")
     train.set_defaults(run=_train)
     evaluate = verbs.add_parser("evaluate", help="Dice of a model on labelled cases, all 15 subsets")
     evaluate.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
@@ -39,6 +40,13 @@ def add_commands(verbs) -> None:
     elect.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
     elect.add_argument("--data", type=Path, required=True, metavar="DIR")
     elect.set_defaults(run=_elect)
+    study = verbs.add_parser("study", help="elected, fixed, all and no teachers side by side under one budget")
+    study.add_argument("config", type=Path, metavar="CONFIG")
+    study.add_argument("overrides", nargs="*", metavar="key=value")
+    study.add_argument("--data", type=Path, required=True, metavar="DIR")
+    study.add_argument("--out", type=Path, required=True, metavar="DIR")
+    study.add_argument("--seeds", type=int, default=1, metavar="N")
+    study.set_defaults(run=_study)
     benchmark = verbs.add_parser("benchmark", help="how fast it is on this machine, beside the authors' network")
     benchmark.add_argument("--model", type=Path, metavar="DIR", help="default: the bundled one")
     benchmark.add_argument("--training", type=Path, metavar="CONFIG", help="time an iteration of this recipe instead")
@@ -66,7 +74,7 @@ def _train(options) -> None:
     data = options.data or (Path(config.data) if config.data else None)
     if data is None:
         raise InputError("no data to train on; name a folder of labelled cases with --data")
-    print(train(config, data, options.out or Path("runs") / config.name, options.resume))
+    print(train(config, data, options.out or Path("runs") / config.name, options.resume, options.skip_bad))
 
 
 def _evaluate(options) -> None:
@@ -98,7 +106,8 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
     from lckd.model_folder import load_model
     from lckd.preprocessing import Preprocessing
 
-    from .data import cached, find_cases
+    from .data import cached
+    from .layouts import find_cases
     from .training import CHECKPOINT, averaged_network
 
     if (model / CHECKPOINT).is_file():
@@ -109,6 +118,13 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
         network, window, settings = loaded.network(), loaded.card["inference"]["window"], loaded.preprocessing
         rules = loaded.rules
     return network, window, rules, [cached(case, settings, cache) for case in find_cases(data)]
+
+
+def _study(options) -> None:
+    from .config import load_config
+    from .study import study
+
+    print(study(load_config(options.config, options.overrides), options.data, options.out, options.seeds))
 
 
 def _benchmark(options) -> None:

@@ -9,6 +9,8 @@ import yaml
 from lckd.errors import InputError
 from lckd.postprocessing import Rules
 
+STRATEGIES = ("elected", "fixed", "all", "none")
+
 
 @dataclass
 class Config:
@@ -36,6 +38,8 @@ class Config:
     tumour_centred: float = 0.67  # share of patches centred on a tumour voxel
     subsets_per_sample: int = 2  # random subsets decoded beside the full set; the encoder runs once for all
     # election and distillation
+    strategy: str = "elected"  # who teaches: elected, fixed (fixed_teacher from the start), all, none
+    fixed_teacher: str = "FLAIR"
     elect_every: int = 1000
     feature_weight: float = 0.1  # L1 between a teacher's and the others' bottleneck features (the paper's 0.1)
     logit_weight: float = 0.5  # the full set's prediction as a soft target of each subset's
@@ -73,6 +77,8 @@ def load_config(path: Path, overrides: list[str] = ()) -> Config:
         if key not in fields:
             raise InputError(f"{path}: unknown setting {key!r}; known are {', '.join(fields)}")
         values[key] = _typed(key, value, fields[key].type)
+    if values.get("strategy", "elected") not in STRATEGIES:
+        raise InputError(f"{path}: strategy {values['strategy']!r}; choose {', '.join(STRATEGIES)}")
     return Config(**values)
 
 

@@ -1,4 +1,4 @@
-"""Find labelled cases in BraTS folders, prepare them as inference does, and keep the result on disk.
+"""Prepare labelled cases as inference does and keep the result on disk; tell the bad ones; split by patient.
 
 A case may lack modalities: a centre trains on the protocols it has.
 """
@@ -17,26 +17,11 @@ from lckd.anatomy import LABELS, MODALITIES
 from lckd.errors import InputError
 from lckd.nifti import check_nifti
 from lckd.preprocessing import Preprocessing, prepare
-from lckd.volumes import volume_file
+from lckd.volumes import check_image, volume_file
 
-# What follows the case's name in a BraTS file, of the years to 2021 and from 2023 on.
-ENDINGS = {
-    "T1": ("_t1", "-t1n"),
-    "T1ce": ("_t1ce", "-t1c"),
-    "T2": ("_t2", "-t2w"),
-    "FLAIR": ("_flair", "-t2f"),
-    "label": ("_seg", "-seg"),
-}
+from .layouts import Case, Channel
+
 VERSION = 1  # of the cached arrays: raise it when preparing changes, and every cache is made anew
-
-
-@dataclass(frozen=True)
-class Case:
-    """One labelled study on disk: its name, a file per modality it has, and its label file."""
-
-    name: str
-    files: dict[str, Path]
-    label: Path
 
 
 @dataclass
@@ -49,33 +34,31 @@ class CachedCase:
     labels: np.ndarray
 
 
-def find_cases(folder: Path) -> list[Case]:
-    """The labelled cases of a BraTS folder (one folder a case). Raises InputError when there is none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of cases; give one with --data")
-    cases = [case for case in map(_case, sorted(p for p in folder.iterdir() if p.is_dir())) if case]
-    if not cases:
-        raise InputError(f"{folder}: no labelled case found; expected folders like CASE/CASE_flair.nii.gz and CASE_seg")
-    return cases
-
-
-def _case(folder: Path) -> Case | None:
-    found = {}
-    for kind, endings in ENDINGS.items():
-        for ending in endings:
-            for suffix in (".nii.gz", ".nii"):
-                path = folder / f"{folder.name}{ending}{suffix}"
-                if path.is_file():
-                    found[kind] = path
-    label = found.pop("label", None)
-    return Case(folder.name, found, label) if label and found else None
+def prepared_cases(
+    cases: list[Case], settings: Preprocessing, cache: Path, skip_bad: bool, echo=print
+) -> list[CachedCase]:
+    """The prepared cases. Raises InputError that names the first bad one, or goes on without it and says so."""
+    good = []
+    for case in cases:
+        try:
+            good.append(cached(case, settings, cache))
+        except InputError as error:
+            if not skip_bad:
+                raise InputError(
+                    f"case {case.name}: {error}; mend it, or go on without such cases: --skip-bad"
+                ) from None
+            echo(f"left out case {case.name}: {error}")
+    return good
 
 
 def cached(case: Case, settings: Preprocessing, cache: Path) -> CachedCase:
     """The prepared case, from the cache when that is not older than its files, its settings or this code."""
-    files = [*case.files.values(), case.label]
-    facts = [VERSION, settings.as_dict(), [(str(f), os.path.getsize(f), os.path.getmtime(f)) for f in files]]
+    files = [*(channel.path for channel in case.files.values()), case.label]
+    try:
+        stamps = [(str(f), os.path.getsize(f), os.path.getmtime(f)) for f in files]
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}") from None
+    facts = [VERSION, settings.as_dict(), case.coding, stamps]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     folder = Path(cache) / f"{case.name}-{key}"
     if not folder.is_dir():
@@ -86,10 +69,10 @@ def cached(case: Case, settings: Preprocessing, cache: Path) -> CachedCase:
 
 
 def _write(case: Case, settings: Preprocessing, folder: Path) -> None:
-    volumes = {name: volume_file(path).read() for name, path in case.files.items()}
+    volumes = {name: read_channel(channel) for name, channel in case.files.items()}
     reference = next(iter(volumes))
     prepared = prepare(volumes, reference, settings)
-    labels = read_labels(case.label, prepared.grid)[prepared.box]
+    labels = read_labels(case.label, prepared.grid, case.coding)[prepared.box]
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     np.save(partial / "images.npy", prepared.images.astype(np.float16))
@@ -98,10 +81,23 @@ def _write(case: Case, settings: Preprocessing, folder: Path) -> None:
     partial.rename(folder)
 
 
-def read_labels(path: Path, grid: sitk.Image) -> np.ndarray:
-    """A BraTS label file on a grid, uint8 (z, y, x), enhancing tumour always as 4.
+def read_channel(channel: Channel) -> sitk.Image:
+    """A modality's volume as a 3-D float32 image, one of several in a four-dimensional file where it says so."""
+    if channel.index is None:
+        return volume_file(channel.path).read()
+    check_nifti(channel.path)
+    try:
+        image = sitk.ReadImage(str(channel.path))
+        return check_image(image[:, :, :, channel.index], channel.path)
+    except (RuntimeError, IndexError, TypeError):
+        raise InputError(f"{channel.path}: has no volume {channel.index}; is it damaged?") from None
 
-    Both codes of enhancing tumour are understood: files with 3 and no 4 are of BraTS 2023 or later.
+
+def read_labels(path: Path, grid: sitk.Image, coding: dict[str, int] | None) -> np.ndarray:
+    """A label file on a grid, uint8 (z, y, x), in BraTS values with enhancing tumour always as 4.
+
+    Without a coding both BraTS codes of enhancing tumour are understood: files with 3 and no 4 are of BraTS 2023 or
+    later.
     """
     check_nifti(path)
     try:
@@ -110,15 +106,20 @@ def read_labels(path: Path, grid: sitk.Image) -> np.ndarray:
         raise InputError(f"{path}: cannot be read as an image; is it damaged?") from None
     labels = sitk.GetArrayViewFromImage(image)
     found = set(np.unique(labels).astype(int).tolist())
-    if not found <= {0, 1, 2, 3, 4} or {3, 4} <= found:
+    if coding is None and (not found <= {0, 1, 2, 3, 4} or {3, 4} <= found):
         raise InputError(f"{path}: labels {sorted(found)} are not BraTS labels (0, 1, 2 and either 3 or 4)")
+    coding = coding or {**LABELS, "ET": 3 if 3 in found else 4}
+    if unknown := found - {0, *coding.values()}:
+        raise InputError(f"{path}: holds label {min(unknown)}, which dataset.json does not name")
     aligned = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, sitk.sitkUInt8)
-    aligned = sitk.GetArrayFromImage(aligned)
-    aligned[aligned == 3] = LABELS["ET"]
-    return aligned
+    values = sitk.GetArrayFromImage(aligned)
+    table = np.zeros(256, np.uint8)
+    for name, value in coding.items():
+        table[value] = LABELS[name]
+    return table[values]
 
 
-def split(cases: list[Case], validation: list[str], seed: int) -> tuple[list[Case], list[Case]]:
+def split(cases: list, validation: list[str], seed: int) -> tuple[list, list]:
     """Training and validation cases: the named ones held out, or a fifth of the patients drawn by the seed."""
     names = [case.name for case in cases]
     unknown = set(validation) - set(names)

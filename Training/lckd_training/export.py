@@ -18,9 +18,10 @@ from lckd.preprocessing import Preprocessing
 from lckd.report import HOPELESS, NOTICE
 from lckd.segment import Request, segment
 
-from .data import CachedCase, cached, find_cases
+from .data import CachedCase, cached
 from .election import score_table
 from .evaluation import evaluate, markdown_table, worst_cases, write_evaluation
+from .layouts import find_cases
 from .phantom import write_phantoms
 from .training import averaged_network, load_checkpoint
 
@@ -121,6 +122,17 @@ def healthy_millilitres(model: Path, cases: int = 2) -> list[float]:
         return [segment(request)["volumes_ml"]["WT"] for request in requests]
 
 
+def rule_words(card: dict) -> str:
+    """What the model leaves out by size, in words."""
+    rules = card["inference"]
+    words = []
+    if rules["smallest_piece_ml"]:
+        words.append(f"pieces under {rules['smallest_piece_ml']:g} mL beside a larger tumour are left out")
+    if rules["smallest_et_ml"]:
+        words.append(f"less than {rules['smallest_et_ml']:g} mL enhancing in a large core is counted as necrosis")
+    return ("By rule, " + "; ".join(words) + ".") if words else "Nothing is left out by size."
+
+
 def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
     """The model card: what it is, how good, how it fails, how it was made."""
     training, election = card["training"], card["election"]
@@ -132,7 +144,7 @@ def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
 
 Segments glioma (enhancing tumour ET, tumour core TC, whole tumour WT) from any subset of T1, T1ce, T2 and FLAIR with
 learnable cross-modal knowledge distillation. {card["parameters"]:,} parameters. Input: one adult patient,
-skull-stripped and lined up. Other grids are brought to {card["preprocessing"]["spacing_mm"]:g} mm; it never saw skulls.
+skull-stripped and lined up, at {card["preprocessing"]["spacing_mm"]:g} mm, which `lckd` sees to.
 
 ## What to expect
 
@@ -165,6 +177,7 @@ every number in this file included.
 
 - Enhancing tumour cannot be seen without T1ce: where the table says less than 0.3 the outline is a guess.
 - Trained on adult gliomas before treatment only: not on metastases, children, haemorrhage or resection cavities.
+- {rule_words(card)}
 - A result with no tumour is no proof that there is none.
 
 ## Cite

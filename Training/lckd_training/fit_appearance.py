@@ -18,7 +18,7 @@ from lckd.appearance import features
 from lckd.studies import one_each
 from lckd.volumes import volume_file
 
-from .data import find_cases
+from .layouts import find_cases
 
 FOLDS, STRENGTH = 11, 2.0
 

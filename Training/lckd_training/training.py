@@ -9,6 +9,7 @@ import json
 import math
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,38 +25,62 @@ from lckd.network import Network
 from lckd.preprocessing import Preprocessing
 
 from .config import Config
-from .data import CachedCase, cached, find_cases, split
+from .data import CachedCase, prepared_cases, split
 from .distillation import Losses
 from .election import Election, elect, single_modality_scores
+from .layouts import describe, find_cases
 from .sampling import Samples
 
-CHECKPOINT = "last.pt"
+CHECKPOINT, LOSSES, ELECTIONS = "last.pt", "losses.csv", "elections.jsonl"
 
 
-def train(config: Config, data: Path, out: Path, resume: bool, echo=print) -> Path:
+def train(config: Config, data: Path, out: Path, resume: bool, skip_bad: bool = False, echo=print) -> Path:
     """Train to the end of the recipe's schedule in the run folder ``out``; returns that folder."""
     out = Path(out)
     if (out / CHECKPOINT).exists() and not resume:
         raise InputError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
-    settings, found = Preprocessing(), find_cases(data)
+    found = find_cases(data)
+    echo(describe(found))
+    validation = config.validation_cases
     if resume:
         check_same_recipe(config, out)
-        held_out = json.loads((out / "split.json").read_text())["validation"]
-        training_cases, validation_cases = split(found, held_out, config.seed)
-    else:
-        training_cases, validation_cases = split(found, config.validation_cases, config.seed)
-    echo(f"{len(training_cases)} cases to train on, {len(validation_cases)} held out for election")
+        validation = json.loads((out / "split.json").read_text())["validation"]
+    groups = split(found, validation, config.seed)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
-    held_out = {"training": [c.name for c in training_cases], "validation": [c.name for c in validation_cases]}
-    (out / "split.json").write_text(json.dumps(held_out, indent=1))
-    cases = [cached(case, settings, out / "cache") for case in training_cases]
-    held = [cached(case, settings, out / "cache") for case in validation_cases]
-    run = Run(config, out, held, echo)
-    if resume:
-        run.load()
-    run.fit(Samples(cases, config))
+    with sole_trainer(out):
+        training_cases, validation_cases = (
+            prepared_cases(group, Preprocessing(), out / "cache", skip_bad, echo) for group in groups
+        )
+        if not training_cases:
+            raise InputError(f"{data}: no case is left to train on")
+        echo(f"{len(training_cases)} cases to train on, {len(validation_cases)} held out for election")
+        (out / "config.yaml").write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
+        names = {"training": [c.name for c in training_cases], "validation": [c.name for c in validation_cases]}
+        (out / "split.json").write_text(json.dumps(names, indent=1))
+        run = Run(config, out, validation_cases, echo)
+        if resume:
+            run.load()
+        run.fit(Samples(training_cases, config))
     return out
+
+
+@contextmanager
+def sole_trainer(out: Path):
+    """Hold a run folder for this process. Raises InputError while another one that still runs holds it."""
+    lock = out / "trainer.pid"
+    try:
+        held_by = int(lock.read_text())
+        os.kill(held_by, 0)
+    except (OSError, ValueError):
+        pass  # nobody, or a process that is gone
+    else:
+        if held_by != os.getpid():
+            raise InputError(f"{out}: process {held_by} trains in it; wait for it, or choose another --out")
+    lock.write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 def check_same_recipe(config: Config, out: Path) -> None:
@@ -87,13 +112,25 @@ class Run:
         self.network, self.optimiser = self.fabric.setup(network, optimiser)
         self.network.mark_forward_method("encode")
         self.network.mark_forward_method("decode")
-        self.losses = Losses(config.feature_weight, config.logit_weight)
+        # Without distillation the full set teaches the subsets nothing either.
+        self.losses = Losses(config.feature_weight, config.logit_weight if config.strategy != "none" else 0.0)
         self.iteration = 0
         self.elections: list[Election] = []
 
     @property
     def teachers(self) -> dict[str, str]:
+        """Region -> the modality elected last."""
         return self.elections[-1].teachers if self.elections else {}
+
+    @property
+    def teaching(self) -> set[str]:
+        """The modalities whose features the others learn from now, by the recipe's strategy."""
+        return {
+            "elected": set(self.teachers.values()),
+            "fixed": {self.config.fixed_teacher},
+            "all": set(MODALITIES),
+            "none": set(),
+        }[self.config.strategy]
 
     def fit(self, samples: Samples) -> None:
         """Go on from where the run stands to the end of the schedule, saving as it goes."""
@@ -126,7 +163,7 @@ class Run:
             features = self.network.encode(sample["images"][:, None], index)
             spread = [f[None].expand(views, *f.shape) for f in features]
             logits = self.network.decode(spread, available)
-        losses = self.losses(logits, sample["regions"], features[-1], available[0], set(self.teachers.values()))
+        losses = self.losses(logits, sample["regions"], features[-1], available[0], self.teaching)
         total = sum(losses.values())
         if not math.isfinite(total.item()):
             raise InputError(f"the loss is {total.item()} at iteration {self.iteration}; the last checkpoint is kept")
@@ -146,7 +183,7 @@ class Run:
         scores = single_modality_scores(self.average, self.validation, self.config.final_patch, self.fabric.device)
         election = elect(scores, self.teachers, self.iteration)
         self.elections.append(election)
-        with (self.out / "elections.jsonl").open("a") as stream:
+        with (self.out / ELECTIONS).open("a") as stream:
             stream.write(json.dumps(asdict(election)) + "\n")
         self.echo(f"iteration {self.iteration}: teachers {election.teachers}, scores {election.scores}")
 
@@ -170,6 +207,17 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.iteration = state["iteration"]
         self.elections = [Election(**e) for e in state["elections"]]
+        self._forget_after(state["iteration"])
+
+    def _forget_after(self, iteration: int) -> None:
+        """Cut the logs back to the checkpoint: what came after it will be done, and written, again."""
+        path = self.out / LOSSES
+        if path.exists():
+            head, *rows = path.read_text().splitlines(keepends=True)
+            kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= iteration]
+            path.write_text(head + "".join(kept))
+        if (self.out / ELECTIONS).exists():
+            (self.out / ELECTIONS).write_text("".join(json.dumps(asdict(e)) + "\n" for e in self.elections))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -178,7 +226,7 @@ class Run:
             mean.lerp_(value, 1 - decay)
 
     def _log(self, losses: dict[str, float], seconds: float) -> None:
-        path = self.out / "losses.csv"
+        path = self.out / LOSSES
         new = not path.exists()
         names = ["dice", "cross_entropy", "logit_distillation", "feature_distillation"]
         with path.open("a", newline="") as stream:

@@ -1,0 +1,107 @@
+"""Labelled cases as they lie on disk: nnU-Net, Decathlon, BraTS with holes, and what is not understood."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lckd.anatomy import LABELS, MODALITIES
+from lckd.errors import InputError
+from lckd.preprocessing import Preprocessing
+from lckd_training.data import cached, prepared_cases
+from lckd_training.layouts import describe, find_cases
+from lckd_training.phantom import write_phantoms
+
+
+@pytest.fixture(scope="module")
+def brats(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("brats")
+    list(write_phantoms(folder, cases=2, size=48, seed=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(brats):
+    """The first phantom: modality -> image, and its label image."""
+    case = find_cases(brats)[0]
+    return {name: sitk.ReadImage(str(channel.path)) for name, channel in case.files.items()}, sitk.ReadImage(
+        str(case.label)
+    )
+
+
+def recoded(label: sitk.Image, coding: dict[str, int]) -> sitk.Image:
+    array = sitk.GetArrayFromImage(label)
+    out = np.zeros_like(array)
+    for name, value in coding.items():
+        out[array == LABELS[name]] = value
+    image = sitk.GetImageFromArray(out)
+    image.CopyInformation(label)
+    return image
+
+
+def test_nnunet(images, brats, tmp_path):
+    volumes, label = images
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "labelsTr").mkdir()
+    for number, name in enumerate(("T2", "FLAIR")):
+        sitk.WriteImage(volumes[name], str(tmp_path / "imagesTr" / f"one_{number:04d}.nii.gz"))
+    sitk.WriteImage(recoded(label, {"ED": 1, "NCR": 2, "ET": 3}), str(tmp_path / "labelsTr" / "one.nii.gz"))
+    facts = {
+        "channel_names": {"0": "T2w", "1": "Flair"},
+        "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3},
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(facts))
+    (case,) = find_cases(tmp_path)
+    assert sorted(case.files) == ["FLAIR", "T2"] and case.coding == {"ED": 1, "NCR": 2, "ET": 3}
+    assert "1 without T1ce" in describe([case]) and "ED 1, NCR 2, ET 3" in describe([case])
+    ours = cached(case, Preprocessing(), tmp_path / "cache")
+    original = cached(find_cases(brats)[0], Preprocessing(), tmp_path / "cache")
+    for value in LABELS.values():
+        assert np.count_nonzero(ours.labels == value) == np.count_nonzero(original.labels == value) > 0
+
+
+def test_decathlon(images, brats, tmp_path):
+    volumes, label = images
+    order = ("FLAIR", "T1", "T1ce", "T2")
+    sitk.WriteImage(sitk.JoinSeries([volumes[name] for name in order]), str(tmp_path / "BRATS_001.nii.gz"))
+    sitk.WriteImage(recoded(label, {"ED": 1, "NCR": 2, "ET": 3}), str(tmp_path / "BRATS_001_label.nii.gz"))
+    facts = {
+        "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+        "training": [{"image": "./BRATS_001.nii.gz", "label": "./BRATS_001_label.nii.gz"}],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(facts))
+    (case,) = find_cases(tmp_path)
+    ours = cached(case, Preprocessing(), tmp_path / "cache")
+    original = cached(find_cases(brats)[0], Preprocessing(), tmp_path / "cache")
+    assert ours.modalities == MODALITIES
+    assert np.array_equal(ours.images, original.images) and np.array_equal(ours.labels, original.labels)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"channel_names": {"0": "PET"}, "labels": {"background": 0, "ET": 1}}, "'PET' is none of"),
+        ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "lesion": 1}}, "'lesion' is none of"),
+        ({"channel_names": {"0": "T1"}}, "not a dataset.json"),
+    ],
+)
+def test_what_is_not_understood_is_refused(tmp_path, facts, words):
+    (tmp_path / "dataset.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=words):
+        find_cases(tmp_path)
+
+
+def test_bad_case_is_named_and_may_be_left_out(brats, tmp_path):
+    cases = find_cases(brats)
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(cases[1].label.read_bytes()[:200])
+    both = [cases[0], replace(cases[1], name="Bad_01", label=damaged)]
+    with pytest.raises(InputError, match=r"case Bad_01: .*--skip-bad"):
+        prepared_cases(both, Preprocessing(), tmp_path / "cache", skip_bad=False)
+    told = []
+    good = prepared_cases(both, Preprocessing(), tmp_path / "cache", skip_bad=True, echo=told.append)
+    assert [case.name for case in good] == [cases[0].name]
+    assert "left out case Bad_01" in told[0]

@@ -1,0 +1,83 @@
+"""Does electing teachers help when the teacher is missing? The strategies side by side under one budget.
+
+Every strategy trains the same recipe with the same samples and the same split (both are functions of the seed) and is
+evaluated on the held-out cases. A study that was stopped goes on where it stood.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lckd.anatomy import REGIONS
+from lckd.inference import choose_device
+from lckd.preprocessing import Preprocessing
+
+from .config import STRATEGIES, Config
+from .data import prepared_cases
+from .election import NO_RULES, elect
+from .evaluation import evaluate, mean_dice, scores_alone, summarise
+from .layouts import find_cases
+from .training import CHECKPOINT, averaged_network, train
+
+TABLE, RESULTS = "study.md", "study.json"
+
+
+def study(config: Config, data: Path, out: Path, seeds: int, echo=print) -> str:
+    """Train every strategy ``seeds`` times and write the table, as Markdown and JSON; returns the Markdown."""
+    out = Path(out)
+    results: dict[str, list[dict]] = {strategy: [] for strategy in STRATEGIES}
+    for seed in range(seeds):
+        for strategy in STRATEGIES:
+            echo(f"{strategy}, seed {seed}")
+            own = dataclasses.replace(config, strategy=strategy, seed=config.seed + seed)
+            results[strategy].append(_one(own, data, out / f"{strategy}-{seed}", echo))
+    table = markdown(results, config)
+    (out / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+    (out / TABLE).write_text(table)
+    return table
+
+
+def _one(config: Config, data: Path, run: Path, echo) -> dict:
+    """Train (or go on with) one run and evaluate it: the summary of its subsets and the teachers of its election."""
+    result = run / "result.json"
+    if result.is_file():
+        return json.loads(result.read_text())
+    train(config, data, run, resume=(run / CHECKPOINT).is_file(), echo=echo)
+    network, _ = averaged_network(run)
+    held_out = json.loads((run / "split.json").read_text())["validation"]
+    cases = [case for case in find_cases(data) if case.name in held_out]
+    cases = prepared_cases(cases, Preprocessing(), run / "cache", skip_bad=False)
+    rows = evaluate(network, cases, config.final_patch, choose_device("auto"), NO_RULES, lambda words: None)
+    found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers}
+    result.write_text(json.dumps(found))
+    return found
+
+
+def markdown(results: dict[str, list[dict]], config: Config) -> str:
+    """Mean Dice over all subsets, and over those without the region's best sequence, by strategy."""
+    heads = [f"{region}{words}" for words in ("", " without its teacher") for region in REGIONS]
+    runs = len(results["none"])
+    lines = [
+        f"{config.iterations} iterations of {config.name}, {runs} seed(s). Mean Dice over the subsets, and over those",
+        "without the sequence that does best alone.",
+        "",
+        "| strategy | " + " | ".join(heads) + " | best alone |",
+        "|---|" + "---|" * (len(heads) + 1),
+    ]
+    # The same subsets for every strategy: those without what the elected run's own election names.
+    teachers = [found["teachers"] for found in results["elected"]]
+    for strategy, runs in results.items():
+        cells = []
+        for without in (False, True):
+            for region in REGIONS:
+                scores = [
+                    mean_dice(found["summary"], region, best[region] if without else None)
+                    for found, best in zip(runs, teachers, strict=True)
+                ]
+                spread = f" ± {np.std(scores):.3f}" if len(scores) > 1 else ""
+                cells.append(f"{np.mean(scores):.3f}{spread}")
+        named = "; ".join(", ".join(f"{r} {m}" for r, m in found["teachers"].items()) for found in runs)
+        lines.append(f"| {strategy} | " + " | ".join(cells) + f" | {named} |")
+    return "\n".join(lines) + "\n"
