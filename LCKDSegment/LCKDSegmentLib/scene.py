@@ -11,7 +11,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from lckd.anatomy import MODALITIES
 from lckd.appearance import look
 from lckd.conditioning import describe
-from lckd.detection import Finding
+from lckd.detection import Finding, with_appearance
 from lckd.errors import InputError
 from lckd.geometry import Geometry
 from lckd.studies import best_of, group_key, judge, leading_words
@@ -38,20 +38,22 @@ class NodeVolume(Volume):
         return check_image(image_in_world(self.node), Path(self.name))
 
     def look(self):
-        return self._remembered("look", look)
+        """What the image looks like; None for what is no MR volume."""
+        return self._remembered(look)
 
     def describe(self) -> str:
         """Skull or not, slice thickness and plane; empty for what is no MR volume."""
-        try:
-            return self._remembered("describe", describe)
-        except InputError:
-            return ""
+        return self._remembered(describe) or ""
 
-    def _remembered(self, what: str, judge):
-        key = (self.node.GetID(), what)
+    def _remembered(self, judge):
+        key = (self.node.GetID(), judge.__name__)
         stamp = self.node.GetImageData().GetMTime()
         if _REMEMBERED.get(key, (None, None))[0] != stamp:
-            _REMEMBERED[key] = (stamp, judge(self.read()))
+            try:
+                answer = judge(self.read())
+            except InputError:
+                answer = None
+            _REMEMBERED[key] = (stamp, answer)
         return _REMEMBERED[key][1]
 
 
@@ -120,8 +122,10 @@ def propose(scene, database=None, study: str = "") -> Proposal:
     proposal.study = study if study in groups else keys[0]
     for modality in MODALITIES:
         if several := groups[proposal.study].get(modality):
-            (best, _finding), notes = best_of(several)
+            (best, finding), notes = best_of(several)
             proposal.nodes[modality] = best.node
+            if not finding.unsure:  # what its name says is held against its image
+                proposal.findings[best.node.GetID()] = with_appearance(finding, best.look())
             proposal.others[modality] = [(volume.node, why) for volume, why in notes]
     return proposal
 

@@ -18,6 +18,7 @@ SKIN = 14.0  # mm from the head's surface to the brain's, about
 RIM, MIDDLE, DEEP = (6.0, 10.0), (10.0, 18.0), (28.0, np.inf)  # mm below the brain's surface
 HEIGHT = 85.0  # mm from the vertex down; further down are face, neck and posterior fossa
 FEWEST = 300  # voxels
+STRANGE = 5.0  # deviations from what was fitted: such an image is none that the table knows
 
 # feature: (mean, deviation, weight of T1, of T1ce, of T2, of FLAIR); the last row is the intercept.
 TABLE = {
@@ -42,9 +43,17 @@ class Appearance:
     probabilities: dict[str, float]
     words: str
 
+    @property
+    def enhanced(self) -> float:
+        """If it is a T1: the probability that it was taken after contrast medium."""
+        return self.probabilities["T1ce"] / max(1e-6, self.probabilities["T1"] + self.probabilities["T1ce"])
+
 
 def look(image: sitk.Image) -> Appearance | None:
-    """Judge a 3-D volume of a head or brain; None where there is too little to see. Never raises for an image."""
+    """Judge a 3-D volume of a head or brain; None where there is too little to see or it is like none of them.
+
+    Never raises for an image.
+    """
     try:
         seen = features(image)
     except RuntimeError:  # ITK: not three-dimensional, not of numbers
@@ -53,6 +62,8 @@ def look(image: sitk.Image) -> Appearance | None:
         return None
     *rows, intercept = TABLE.values()
     scaled = [(np.clip(seen[name], 0, 4) - row[0]) / row[1] for name, row in zip(TABLE, rows, strict=False)]
+    if np.abs(scaled).max() > STRANGE:
+        return None
     logits = np.array(intercept) + np.array(scaled) @ np.array([row[2:] for row in rows])
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()

@@ -78,9 +78,6 @@ def with_appearance(finding: Finding, appearance) -> Finding:
     if share >= 0.8 and _weighting(best) != _weighting(finding.modality):
         confidence = min(confidence, DOUBT)
         evidence.append(f"but the image looks like {best}: it {appearance.words}")
-    elif share >= 0.8 and best != finding.modality:
-        confidence = min(confidence, 0.75)
-        evidence.append(f"but its vessels look {'with' if best == 'T1ce' else 'without'} contrast medium")
     return Finding(finding.modality, confidence, evidence, looks=appearance.probabilities)
 
 

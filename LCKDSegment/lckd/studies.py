@@ -27,6 +27,7 @@ GIVEN = "given as {} by the user"
 REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1")
 """Which of several equally sharp sequences gives the grid of the result: the one a reader draws on first."""
 MOST_TOGETHER = 6  # volumes told apart by comparing them; of more, each is judged by itself
+SWAPPED = 0.3  # by so much more enhanced (a probability) the T1 looks than the T1ce
 FITS_NONE = 0.03  # the probability below which an image is rather called none of the four
 
 Judged = list[tuple[Volume, Finding]]
@@ -51,12 +52,16 @@ class Study:
 
     def compare_with(self, images: Mapping[str, sitk.Image]) -> None:
         """Look at the images (modality -> image) and warn of one that looks like another sequence."""
-        for modality, image in images.items():
-            finding = self.findings[modality]
-            seen = finding if finding.looks else with_appearance(finding, look(image))
-            if seen.confidence < finding.confidence:
-                self.warnings.append(f"{self.volumes[modality].name} was taken for {modality}, {seen.evidence[-1]}")
-            self.findings[modality] = seen
+        seen = {modality: look(image) for modality, image in images.items()}
+        for modality, appearance in seen.items():
+            before = self.findings[modality]
+            finding = self.findings[modality] = before if before.unsure else with_appearance(before, appearance)
+            if finding.confidence < before.confidence:
+                self.warnings.append(f"{self.volumes[modality].name} was taken for {modality}, {finding.evidence[-1]}")
+        native, enhanced = (seen.get(modality) for modality in ("T1", "T1ce"))
+        if native and enhanced and native.enhanced > enhanced.enhanced + SWAPPED:
+            names = [self.volumes[modality].name for modality in ("T1", "T1ce")]
+            self.warnings.append(f"T1 “{names[0]}” looks more enhanced than T1ce “{names[1]}”: are they swapped?")
 
     def leave_out(self, modality: str, why: str) -> None:
         """Treat a modality as missing after all, because its volume turned out to be of no use."""

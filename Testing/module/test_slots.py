@@ -98,3 +98,25 @@ def test_contradiction_between_name_and_place_is_shown(host, panel, sequence):
     settle(host)
     panel.ui.selectorFLAIR.setCurrentNode(nodes["T1"])
     assert "looks like T1" in panel.ui.reasonFLAIR.text
+
+
+@pytest.mark.skipif(not brain.installed(), reason=brain.HOW_TO_GET)
+def test_raw_study_goes_through_the_module(host, panel, data):
+    """With skull, 5.5 mm, 20 mm apart: the click is the same, and the alignment can be kept."""
+    raw = data / "raw" / "TCGA-FG-6692"
+    nodes = [slicer.util.loadVolume(str(raw / f"{name}.nii.gz")) for name in ("MRHR_T1_AX_POST_GAD", "MRHR_FLAIR_AX")]
+    settle(host)
+    assert list(panel.slots.nodes()) == ["T1ce", "FLAIR"]
+    assert "with skull, 5.5 mm axial" in panel.ui.reasonFLAIR.text
+    panel.ui.deviceComboBox.setCurrentText("cpu")
+    panel.ui.keepTransformsCheckBox.checked = True
+    panel.ui.segmentButton.click()
+    assert host.process(180, lambda: panel.job is None)
+    assert host.dialogs.shown == []
+    parameters = panel.logic.getParameterNode()
+    report = result_nodes.report_of(parameters.GetNodeReference("Result"))
+    assert parameters.GetNodeReference("Reference") is nodes[0]
+    assert any("brain found by deepbet" in step for step in report["preprocessing"])
+    assert report["alignment"]["FLAIR"]["offset_mm"] > 10
+    assert nodes[0].GetParentTransformNode() is None and nodes[1].GetParentTransformNode() is not None
+    assert "look at its edge" in panel.ui.warningLabel.text

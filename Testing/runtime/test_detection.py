@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lckd.detection import identify
-from lckd.studies import judge
+from lckd.studies import choose_study, judge
 from lckd.volumes import find_volumes
 
 COLUMNS = {
@@ -172,6 +172,15 @@ def test_image_that_contradicts_the_name_is_told(brats_case):
     assert agreeing.confidence > 0.9
     assert contradicting.modality == "T1" and contradicting.confidence <= 0.6
     assert "looks like T2" in contradicting.evidence[-1]
+
+
+def test_t1_and_t1ce_given_the_wrong_way_round_are_told(brats_case):
+    case = brats_case(REAL[0])
+    files = {name: case / f"{case.name}_{name.lower()}.nii.gz" for name in ("T1", "T1ce")}
+    for named, told in ((files, 0), ({"T1": files["T1ce"], "T1ce": files["T1"]}, 1)):
+        study = choose_study([], named)
+        study.compare_with({name: volume.read() for name, volume in study.volumes.items()})
+        assert sum("are they swapped?" in warning for warning in study.warnings) == told
 
 
 @given(st.sampled_from([(3, 3, 3), (64, 64, 2), (40, 40, 40)]), st.integers(-5, 5), st.booleans())
