@@ -23,7 +23,7 @@ class SequenceSlots:
     """Four node selectors, one per modality, each with a line that says what was found and why.
 
     Args:
-        ui: the panel's widgets; selectors are named ``selectorT1`` ..., their lines ``reasonT1`` ....
+        ui: the panel's widgets: ``selectorT1`` ..., the lines under them ``reasonT1`` ... and ``otherT1`` ....
         on_user_choice: called with a modality when the user (not the program) changes its selector.
         on_other: called with a modality and a node ID when the user clicks on another volume under a slot.
     """
@@ -31,11 +31,12 @@ class SequenceSlots:
     def __init__(self, ui, on_user_choice, on_other):
         self.selectors = {name: getattr(ui, f"selector{name}") for name in MODALITIES}
         self.reasons = {name: getattr(ui, f"reason{name}") for name in MODALITIES}
+        self.others = {name: getattr(ui, f"other{name}") for name in MODALITIES}
         self._on_user_choice = on_user_choice
         self._filling = False
         for name, selector in self.selectors.items():
             selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node, name=name: self._changed(name))
-            self.reasons[name].connect("linkActivated(QString)", lambda link, name=name: on_other(name, link))
+            self.others[name].connect("linkActivated(QString)", lambda link, name=name: on_other(name, link))
 
     def nodes(self) -> dict:
         """Modality -> the chosen volume node, for the slots that are filled."""
@@ -57,19 +58,26 @@ class SequenceSlots:
         for name, line in self.reasons.items():
             node = chosen.get(name)
             finding = proposal.findings.get(node.GetID()) if node else None
-            text, tip = reason(name, node is not None, finding)
+            text, line.toolTip = reason(name, node is not None, finding)
             acquired = proposal.descriptions.get(node.GetID(), "") if node else ""
-            lines = [f'<span style="color:gray">{escape("; ".join(filter(None, [text, acquired])))}</span>']
-            offered = [(n, why) for n, why in proposal.others.get(name, []) if n is not node]
-            if node and node is not proposal.nodes.get(name) and proposal.nodes.get(name):
-                offered.insert(0, (proposal.nodes[name], ""))
-            for other, why in offered:
-                words = escape(_("take {volume}").format(volume=other.GetName()))
-                lines.append(f'<a href="{other.GetID()}" title="{escape(why)}">{words}</a>')
-            line.text, line.toolTip = " · ".join(lines), "\n".join([tip, *(why for _node, why in offered)]).strip()
+            line.text = "; ".join(filter(None, [text, acquired]))
+            offered = [(other, why) for other, why in proposal.others.get(name, []) if other is not node]
+            if node and proposal.nodes.get(name) not in (None, node):
+                offered.insert(0, (proposal.nodes[name], _("what was found")))
+            self._offer(self.others[name], offered)
+
+    def _offer(self, line, offered: list[tuple]) -> None:
+        """Links that put other volumes into a slot, one a line; their tool tip says why they were not taken."""
+        words = [_("take {volume}").format(volume=_shortened(node.GetName())) for node, _why in offered]
+        links = (
+            f'<a href="{node.GetID()}">{escape(text)}</a>' for (node, _why), text in zip(offered, words, strict=True)
+        )
+        line.text = "<br>".join(links)
+        line.toolTip = "\n".join(why for _node, why in offered)
+        line.visible = bool(offered)
 
     def enable(self, enabled: bool) -> None:
-        for widget in (*self.selectors.values(), *self.reasons.values()):
+        for widget in (*self.selectors.values(), *self.others.values()):
             widget.enabled = enabled
 
     def _changed(self, name: str) -> None:
@@ -98,6 +106,11 @@ def reason(modality: str, filled: bool, finding: Finding | None) -> tuple[str, s
         return _("⚠ looks like {sequence}: {why}").format(sequence=looks, why=evidence), evidence
     sure = "" if finding.confidence >= SURE else _("perhaps; ")
     return f"{sure}{evidence}", _("Confidence {percent}%").format(percent=round(100 * finding.confidence))
+
+
+def _shortened(name: str, length: int = 48) -> str:
+    """A name that does not widen the panel."""
+    return name if len(name) <= length else f"{name[: length // 2]}…{name[-length // 2 :]}"
 
 
 def status(stage: str, seconds_left: float | None) -> str:

@@ -25,19 +25,20 @@ def test_one_click_puts_another_volume_in_a_slot(host, panel, sequence):
     second = load(sequence, "FLAIR", "FLAIR repeated")
     settle(host)
     assert panel.slots.nodes()["FLAIR"] is second
-    assert "take FLAIR" in panel.ui.reasonFLAIR.text and "repeat" in panel.ui.reasonFLAIR.toolTip
-    panel.ui.reasonFLAIR.linkActivated.emit(first.GetID())
+    assert "take FLAIR" in panel.ui.otherFLAIR.text and "repeat" in panel.ui.otherFLAIR.toolTip
+    panel.ui.otherFLAIR.linkActivated.emit(first.GetID())
     assert panel.slots.nodes()["FLAIR"] is first
     settle(host)
     assert panel.slots.nodes()["FLAIR"] is first, "a choice made by hand stays"
-    assert "take FLAIR repeated" in panel.ui.reasonFLAIR.text
+    assert "take FLAIR repeated" in panel.ui.otherFLAIR.text
 
 
 def test_slots_say_how_a_volume_was_acquired(host, panel, sequence):
-    load(sequence, "T2", "AX T2 <new>")
+    load(sequence, "T2", "AX T2 <b>old")
+    load(sequence, "T2", "AX T2 new")
     settle(host)
     assert "without skull, 2 mm 3-D" in panel.ui.reasonT2.text
-    assert "<new>" not in panel.ui.reasonT2.text.replace("&lt;new&gt;", "")
+    assert "take AX T2 &lt;b&gt;old" in panel.ui.otherT2.text
 
 
 def test_several_studies_are_offered(host, panel, sequence, tmp_path):
