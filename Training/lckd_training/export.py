@@ -136,6 +136,8 @@ def rule_words(card: dict) -> str:
 def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
     """The model card: what it is, how good, how it fails, how it was made."""
     training, election = card["training"], card["election"]
+    steps = training["iterations"]
+    beginning = f", begun from the weights of {training['recipe']['initial']}" if training["recipe"]["initial"] else ""
     without = sorted({row["case"] for row in rows if row["ET empty"]})
     hopeless = [s for s, regions in card["expected_dice"].items() if regions["ET"]["mean"] < HOPELESS]
     return f"""# {card["name"]} {card["version"]}
@@ -169,7 +171,7 @@ Elected on the held-out cases by the Dice of each sequence alone.
 
 ## How it was made
 
-{training["cases"]} cases ({training["data"]}), {training["iterations"]} iterations of the recipe in model.json.
+{training["cases"]} cases ({training["data"]}), {steps} iterations of the recipe in model.json{beginning}.
 `training/` holds the run's recipe, split, losses and elections. `lckd export RUN --out DIR` makes this folder again,
 every number in this file included.
 
