@@ -23,7 +23,7 @@ CANONICAL = "RAS"  # the orientation deepbet has learnt, arrays (x, y, z)
 LOCATE, REFINE = (128,) * 3, (256,) * 3  # voxels: the whole volume to find the brain's box; the box to find its edge
 MARGIN = 1.2  # of the box
 CUT_SHARE = 0.15  # of the mask's largest cross-section on a face of the volume: the brain goes on outside
-ALL_SHARE = 0.72  # of what is not air: a brain in a head is half of it, in a bottle almost all is taken for it
+ALL_SHARE = 0.92  # of what is not dark: a brain in a head is half of it or, where fat is dark, more
 
 
 def installed() -> bool:

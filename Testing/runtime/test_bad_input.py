@@ -97,13 +97,6 @@ def test_colour_image(refused, tmp_path):
     refused([write(rgb, tmp_path / "flair.nii.gz", isVector=True)], "colour")
 
 
-def test_two_volumes_for_one_modality(refused, tmp_path):
-    (tmp_path / "study").mkdir()
-    for name in ("t1_sag_mprage", "t1_tra_se"):
-        write(BRAIN, tmp_path / "study" / f"{name}.nii.gz")
-    refused([tmp_path / "study"], "t1_sag_mprage", "t1_tra_se", "choose one: --t1 ")
-
-
 def test_the_same_file_twice(refused, tmp_path):
     path = write(BRAIN, tmp_path / "scan.nii.gz")
     refused(["--t1", path, "--t2", path], "two sequences")
