@@ -44,7 +44,6 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/tested: $(VENV)/installed
 	$(PIP) -e ".[training,test]"
-	$(PIP) --no-deps deepbet
 	@touch $@
 
 train-demo: $(VENV)/installed

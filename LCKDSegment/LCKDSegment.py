@@ -228,7 +228,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.detectButton.enabled = self.ui.studyComboBox.enabled = not running
         self.ui.progressBar.visible = running
         self.ui.statusLabel.visible = running
-        lines = [problem] if problem else [*self.logic.costSentences(tuple(chosen))]
+        lines = [problem] if problem else self.logic.costSentences(tuple(chosen))
         self.ui.costLabel.text = "\n".join(lines)
 
     def showReport(self):

@@ -15,7 +15,7 @@ import pytest
 HOST = importlib.util.find_spec("slicer") is not None
 collect_ignore = [] if HOST else ["host_tests", "module"]  # the wheel slicer-core exists for Linux and Python 3.11
 
-DATA = Path(os.environ.get("LCKD_DATA", "no LCKD_DATA set"))
+DATA = Path(os.environ.get("LCKD_DATA", "no LCKD_DATA set")).absolute()
 
 
 def pytest_report_header() -> str | None:
@@ -45,10 +45,17 @@ def brats_case(data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
-    """A phantom study's folder: four sequences and the label, 2 mm."""
+    """A phantom study's folder: four sequences and the label, 1.4 mm: a head small enough for one window."""
+    import SimpleITK as sitk
+
     from lckd_training.phantom import write_phantoms
 
-    return next(write_phantoms(tmp_path_factory.mktemp("phantom"), cases=1, size=96, seed=3))
+    folder = next(write_phantoms(tmp_path_factory.mktemp("phantom"), cases=1, size=96, seed=3))
+    for path in folder.iterdir():
+        image = sitk.ReadImage(str(path))
+        image.SetSpacing([1.4] * 3)
+        sitk.WriteImage(image, str(path))
+    return folder
 
 
 @pytest.fixture

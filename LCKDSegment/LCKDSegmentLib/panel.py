@@ -90,7 +90,7 @@ def fill_studies(box, label, proposal: Proposal) -> None:
     box.clear()
     for key, title in proposal.studies.items():
         box.addItem(title, key)
-    box.setCurrentIndex(max(0, list(proposal.studies).index(proposal.study)) if proposal.studies else -1)
+    box.setCurrentIndex(box.findData(proposal.study))
     box.visible = label.visible = len(proposal.studies) > 1
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy import MODALITIES
-from .preprocessing import find_foreground, like
+from .preprocessing import coarse, find_foreground, like
 
 STEP = 3.0  # mm: the grid on which is looked
 SKIN = 14.0  # mm from the head's surface to the brain's, about
@@ -43,11 +43,6 @@ class Appearance:
     probabilities: dict[str, float]
     words: str
 
-    @property
-    def enhanced(self) -> float:
-        """If it is a T1: the probability that it was taken after contrast medium."""
-        return self.probabilities["T1ce"] / max(1e-6, self.probabilities["T1"] + self.probabilities["T1ce"])
-
 
 def look(image: sitk.Image) -> Appearance | None:
     """Judge a 3-D volume of a head or brain; None where there is too little to see or it is like none of them.
@@ -72,8 +67,7 @@ def look(image: sitk.Image) -> Appearance | None:
 
 def features(image: sitk.Image) -> dict[str, float] | None:
     """Brightnesses relative to the median of the brain; None where there are too few voxels of it."""
-    factors = [max(1, round(STEP / spacing)) for spacing in image.GetSpacing()]
-    image = sitk.DICOMOrient(sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors), "LPS")
+    image = sitk.DICOMOrient(coarse(sitk.Cast(image, sitk.sitkFloat32), STEP), "LPS")
     foreground, stripped = find_foreground(image)
     head = _filled(like(foreground.astype(np.uint8), image), by_slice=not stripped)
     skin = 0.0 if stripped else SKIN

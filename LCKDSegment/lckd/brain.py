@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .preprocessing import find_foreground, like
+from .preprocessing import head_mask, like, voxel_ml
 
 HOW_TO_GET = "pip install --no-deps deepbet"
 BEST_SUITED = ("T1", "T1ce", "FLAIR", "T2")  # deepbet has learnt T1; its agreement with HD-BET falls in this order
@@ -63,7 +63,7 @@ def extract(image: sitk.Image, name: str) -> sitk.Image:
     volume = millilitres(brain)
     if not SMALLEST_ML <= volume <= LARGEST_ML:
         raise InputError(f"{name}: what was found in it measures {volume:.0f} mL, no brain does; is it a head?")
-    if volume > ALL_SHARE * millilitres(like(find_foreground(image)[0].astype(np.uint8), image)):
+    if volume > ALL_SHARE * millilitres(head_mask(image)):
         raise InputError(f"{name}: no head around what was found in it; is it a phantom?")
     return brain
 
@@ -87,7 +87,7 @@ def doubts(brain: sitk.Image) -> list[str]:
 
 
 def millilitres(mask: sitk.Image) -> float:
-    return np.count_nonzero(sitk.GetArrayViewFromImage(mask)) * float(np.prod(mask.GetSpacing())) / 1000.0
+    return np.count_nonzero(sitk.GetArrayViewFromImage(mask)) * voxel_ml(mask)
 
 
 def _weights() -> tuple[Path, Path]:

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from . import brain as extraction
 from .errors import InputError
 from .geometry import Geometry
-from .preprocessing import find_foreground, like
+from .preprocessing import coarse, find_foreground, head_mask
 from .registration import Alignment, align
 
 AUTO, ALWAYS, NEVER = CHOICES = ("auto", "always", "never")
@@ -91,9 +91,7 @@ def refuse_other_things(image: sitk.Image, name: str) -> None:
     extent = min(n * step for n, step in zip(image.GetSize(), image.GetSpacing(), strict=True))
     if extent < HEAD_MM and shows_skull(image):
         raise InputError(f"{name}: covers only {extent:.0f} mm of the head; give a volume of the whole head")
-    factors = [max(1, round(4 / step)) for step in image.GetSpacing()]
-    coarse = sitk.BinShrink(image, factors)
-    head = like(find_foreground(coarse)[0].astype(np.uint8), coarse)
+    head = head_mask(coarse(image, 4.0))
     pieces = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.BinaryMorphologicalOpening(head, [1, 1, 1])))
     sizes = np.bincount(sitk.GetArrayViewFromImage(pieces).ravel())[1:]
     if len(sizes) > 1 and sizes[1] > TWIN * sizes[0] and sizes[1] * 0.064 > extraction.SMALLEST_ML:
@@ -127,7 +125,7 @@ def _find_brain(
     brains = [name for name in images if not skull[name]]
     if brains and not always:
         source = brains[0]
-        mask = like(find_foreground(images[source])[0].astype(np.uint8), images[source])
+        mask = head_mask(images[source])
         done.steps.append(f"the brain is that of {source}, which has no skull")
     else:
         source, mask = extraction.extract_best(images)

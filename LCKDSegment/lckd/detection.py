@@ -54,7 +54,9 @@ def identify(name: str, tags: Mapping[str, object] | None = None, image=None) ->
 
     Never raises: what cannot be read is no evidence.
     """
-    finding = _judge_words(name, {key: _text(value) for key, value in tags.items()} if _is_mapping(tags) else {})
+    finding = _judge_words(
+        name, {key: _text(value) for key, value in tags.items()} if isinstance(tags, Mapping) else {}
+    )
     if image is None:
         return finding
     from .appearance import look
@@ -195,10 +197,6 @@ def _times(tags: Mapping[str, str]) -> tuple[float | None, float | None, float |
     if echo is not None and 0 < echo < 1 and (repetition or 0) < 30:
         return tuple(value and 1000 * value for value in (echo, repetition, inversion))
     return echo, repetition, inversion
-
-
-def _is_mapping(tags: object) -> bool:
-    return isinstance(tags, Mapping)
 
 
 def _text(value: object) -> str:

@@ -56,7 +56,7 @@ class Prepared:
 
     @property
     def voxel_ml(self) -> float:
-        return float(np.prod(self.grid.GetSpacing())) / 1000.0
+        return voxel_ml(self.grid)
 
 
 def prepare(
@@ -187,6 +187,16 @@ def find_foreground(image: sitk.Image) -> tuple[np.ndarray, bool]:
     return mask, bool(fraction >= 0.2 and _millilitres(mask, image) <= BRAIN_ML)
 
 
+def head_mask(image: sitk.Image) -> sitk.Image:
+    """The head or brain as an image of 0 and 1."""
+    return like(find_foreground(image)[0].astype(np.uint8), image)
+
+
+def coarse(image: sitk.Image, step: float) -> sitk.Image:
+    """The image shrunk to voxels of about ``step`` mm; edges that are longer already stay."""
+    return sitk.BinShrink(image, [max(1, round(step / spacing)) for spacing in image.GetSpacing()])
+
+
 def normalise(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> np.ndarray:
     """Clip to the mask's percentiles, shift the lower one to 0, divide by the deviation; 0 outside the mask.
 
@@ -230,8 +240,12 @@ def _otsu(values: np.ndarray) -> float:
     return float(filter_.GetThreshold())
 
 
+def voxel_ml(image: sitk.Image) -> float:
+    return float(np.prod(image.GetSpacing())) / 1000.0
+
+
 def _millilitres(mask: np.ndarray, image: sitk.Image) -> float:
-    return np.count_nonzero(mask) * float(np.prod(image.GetSpacing())) / 1000.0
+    return np.count_nonzero(mask) * voxel_ml(image)
 
 
 def _compare_coverage(masks: Mapping[str, np.ndarray], reference: str, prepared: Prepared) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .preprocessing import find_foreground, like
+from .preprocessing import coarse, find_foreground, head_mask
 
 LINED_UP = 1.5  # mm: a coarse search that moves the head less than this finds noise, and nothing is moved
 FARTHEST, STEEPEST = 60.0, 35.0  # mm and degrees: a patient in one scanner does not move more between two sequences
@@ -55,7 +55,7 @@ def align(reference: sitk.Image, volume: sitk.Image, always: bool = False) -> Al
     rough, points = _rough(reference, volume)
     if displacement(rough, points) < LINED_UP and not always:
         return Alignment()
-    fixed, moving = (_coarse(image, FINE) for image in (reference, volume))
+    fixed, moving = (coarse(image, FINE) for image in (reference, volume))
     found = _search(fixed, moving, rough, [(2, 2.0), (1, 1.0)], iterations=200, precision=0.001)
     moved, turned = displacement(found, points), np.rad2deg(_angle(found))
     if moved > FARTHEST or turned > STEEPEST:
@@ -79,14 +79,9 @@ def displacement(transform: sitk.Transform, points: np.ndarray) -> float:
 
 def _rough(reference: sitk.Image, volume: sitk.Image) -> tuple[sitk.Euler3DTransform, np.ndarray]:
     """A quick search on coarse images, and points of the reference's head."""
-    fixed, moving = (_coarse(image, COARSE) for image in (reference, volume))
+    fixed, moving = (coarse(image, COARSE) for image in (reference, volume))
     points = _head_points(fixed)
     return _search(fixed, moving, _start(fixed, moving, points), [(1, 2.0)], iterations=40, precision=0.1), points
-
-
-def _coarse(image: sitk.Image, step: float) -> sitk.Image:
-    factors = [max(1, round(step / spacing)) for spacing in image.GetSpacing()]
-    return sitk.BinShrink(image, factors) if max(factors) > 1 else image
 
 
 def _head_points(image: sitk.Image) -> np.ndarray:
@@ -101,8 +96,7 @@ def _start(fixed: sitk.Image, moving: sitk.Image, points: np.ndarray) -> sitk.Eu
     centre = points.mean(axis=0)
     transform = sitk.Euler3DTransform()
     transform.SetCenter(centre.tolist())
-    head = like(find_foreground(moving)[0].astype(np.uint8), moving)
-    covered = sitk.GetArrayFromImage(sitk.Resample(head, fixed))[find_foreground(fixed)[0]].mean()
+    covered = sitk.GetArrayFromImage(sitk.Resample(head_mask(moving), fixed))[find_foreground(fixed)[0]].mean()
     if covered < 0.4:
         transform.SetTranslation((_head_points(moving).mean(axis=0) - centre).tolist())
     return transform

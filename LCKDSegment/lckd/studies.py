@@ -52,14 +52,15 @@ class Study:
 
     def compare_with(self, images: Mapping[str, sitk.Image]) -> None:
         """Look at the images (modality -> image) and warn of one that looks like another sequence."""
-        seen = {modality: look(image) for modality, image in images.items()}
-        for modality, appearance in seen.items():
+        for modality, image in images.items():
             before = self.findings[modality]
-            finding = self.findings[modality] = before if before.unsure else with_appearance(before, appearance)
+            if before.unsure:  # its image has been looked at already
+                continue
+            finding = self.findings[modality] = with_appearance(before, look(image))
             if finding.confidence < before.confidence:
                 self.warnings.append(f"{self.volumes[modality].name} was taken for {modality}, {finding.evidence[-1]}")
-        native, enhanced = (seen.get(modality) for modality in ("T1", "T1ce"))
-        if native and enhanced and native.enhanced > enhanced.enhanced + SWAPPED:
+        pair = [self.findings[modality].looks for modality in ("T1", "T1ce") if modality in images]
+        if len(pair) == 2 and all(pair) and _enhanced(pair[0]) > _enhanced(pair[1]) + SWAPPED:
             names = [self.volumes[modality].name for modality in ("T1", "T1ce")]
             self.warnings.append(f"T1 “{names[0]}” looks more enhanced than T1ce “{names[1]}”: are they swapped?")
 
@@ -156,7 +157,8 @@ def best_of(several: Judged) -> tuple[tuple[Volume, Finding], list[tuple[Volume,
         derived = "DERIVED" in volume.tags.get("ImageType", "").upper()
         return preference(volume.geometry(), derived, finding.confidence)
 
-    later_first = several[::-1]
+    # GDCM lists series by their identifiers, which say nothing of the order in which they were taken.
+    later_first = sorted(several, key=lambda entry: _series_number(entry[0]))[::-1]
     ranked = sorted(later_first, key=lambda entry: [amount for amount, _ in against(entry)])
     best, notes = ranked[0], []
     for entry in ranked[1:]:
@@ -203,6 +205,11 @@ def leading_words(name: str) -> str:
     return case if leading and not case.replace("_", "").isdigit() else ""
 
 
+def _enhanced(looks: Mapping[str, float]) -> float:
+    """If an image is a T1: the probability that it was taken after contrast medium."""
+    return looks["T1ce"] / max(1e-6, looks["T1"] + looks["T1ce"])
+
+
 def _by_image(volume: Volume, finding: Finding) -> Finding:
     try:
         return with_appearance(finding, volume.look())
@@ -218,6 +225,11 @@ def _together(finding: Finding, modality: str | None, volumes: int) -> Finding:
         return finding
     words = f"beside the other volumes it is the {modality}"
     return replace(finding, modality=modality, confidence=0.7, evidence=[*finding.evidence, words])
+
+
+def _series_number(volume: Volume) -> int:
+    text = volume.tags.get("SeriesNumber", "")
+    return int(text[:12]) if text[:12].isdecimal() else 0
 
 
 def _given_volume(path: Path) -> Volume:

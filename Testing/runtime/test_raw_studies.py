@@ -162,7 +162,7 @@ def test_dicom_exam_of_a_raw_study_works_as_it_is(raw, tmp_path):
 
 
 def test_description_is_a_radiographers(images, raw):
-    assert describe(images["T1"]) == "without skull, 2 mm 3-D"
+    assert describe(images["T1"]) == "without skull, 1.4 mm 3-D"
     assert describe(volume_file(raw("T2")).read()) == "with skull, 5.5 mm axial"
 
 

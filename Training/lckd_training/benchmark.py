@@ -40,7 +40,7 @@ def benchmark(model: Path | None, echo=print) -> dict:
     echo("one window of the authors' network computed")
     around = sum(four["stages"][name] for name in ("read", "align", "prepare", "write"))
     return {
-        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()},
+        "machine": _machine(),
         "segment_four": four,
         "segment_one": one,
         "sequences_seconds": sequences,
@@ -69,16 +69,15 @@ def paper_window_seconds() -> float:
 
 def benchmark_training(config, iterations: int = 8) -> dict:
     """Seconds of an iteration of a recipe (four modalities, forward, backward, step) and of making its sample."""
+    from lckd.preprocessing import Preprocessing
+
+    from .data import cached
+    from .layouts import find_cases
     from .sampling import Samples
     from .training import Run
 
     with tempfile.TemporaryDirectory() as folder:
         list(write_phantoms(folder, cases=1, size=config.patch + 32, seed=0))
-        from lckd.preprocessing import Preprocessing
-
-        from .data import cached
-        from .layouts import find_cases
-
         cases = [cached(case, Preprocessing(), Path(folder) / "cache") for case in find_cases(folder)]
         samples = Samples(cases, config)
         started = time.perf_counter()
@@ -92,7 +91,7 @@ def benchmark_training(config, iterations: int = 8) -> dict:
             seconds.append(time.perf_counter() - started)
     usual = sorted(seconds[2:])[len(seconds[2:]) // 2]  # the first two warm up
     return {
-        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()},
+        "machine": _machine(),
         "patch": config.patch,
         "seconds_per_iteration": round(usual, 3),
         "iterations_per_second": round(1 / usual, 2),
@@ -135,6 +134,10 @@ def _seconds(*arguments: str) -> float:
     if done.returncode:
         raise InputError(f"{' '.join(arguments[:3])} failed: {done.stderr.strip().splitlines()[-1]}")
     return round(time.perf_counter() - started, 2)
+
+
+def _machine() -> dict:
+    return {"processor": _processor(), "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()}
 
 
 def _processor() -> str:

@@ -111,7 +111,7 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
     from .training import CHECKPOINT, averaged_network
 
     if (model / CHECKPOINT).is_file():
-        network, config = averaged_network(model)
+        network, config, _ = averaged_network(model)
         window, rules, settings = config.final_patch, config.rules, Preprocessing()
     else:
         loaded = load_model(model)
@@ -132,15 +132,12 @@ def _benchmark(options) -> None:
 
     from .benchmark import benchmark, benchmark_training
 
-    def quiet(words):
-        print(words, file=sys.stderr)
-
     if options.training:
         from .config import load_config
 
         found = benchmark_training(load_config(options.training))
     else:
-        found = benchmark(options.model, quiet)
+        found = benchmark(options.model, lambda words: print(words, file=sys.stderr))
     if options.json:
         print(json.dumps(found, indent=1))
         return

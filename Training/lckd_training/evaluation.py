@@ -48,10 +48,13 @@ def surface_distance(found: np.ndarray, truth: np.ndarray) -> list[float | None]
     """HD95 in voxels (mm at the working grid) of each region (3, z, y, x); None where either is empty."""
     distances = []
     for one, other in zip(found, truth, strict=True):
+        if not (one.any() and other.any()):
+            distances.append(None)
+            continue
         box = bounding_box(one | other, margin=1)
         pair = (torch.from_numpy(mask[box].copy())[None, None].float() for mask in (one, other))
         distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95).item()
-        distances.append(round(distance, 2) if one.any() and other.any() else None)
+        distances.append(round(distance, 2))
     return distances
 
 

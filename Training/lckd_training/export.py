@@ -23,7 +23,7 @@ from .election import score_table
 from .evaluation import evaluate, markdown_table, worst_cases, write_evaluation
 from .layouts import find_cases
 from .phantom import write_phantoms
-from .training import averaged_network, load_checkpoint
+from .training import averaged_network
 
 RECORDS = ("split.json", "losses.csv", "elections.jsonl")
 """What a run leaves that says how it went; it goes with the model."""
@@ -41,8 +41,8 @@ CITATIONS = """\
 def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0", echo=print) -> Path:
     """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``."""
     run, out = Path(run), Path(out)
-    state = load_checkpoint(run, torch.device("cpu"))
-    network, config = averaged_network(run)
+    network, config, state = averaged_network(run)
+    election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
     partial = out.with_name(out.name + ".partial")
     (partial / "training").mkdir(parents=True, exist_ok=True)
     # Evaluated as it will be loaded: through half precision.
@@ -52,13 +52,11 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     split = json.loads((run / "split.json").read_text())
     cases = held_out(run, data or config.data, split)
     rows = evaluate(network, cases, config.final_patch, choose_device("auto"), config.rules, echo)
-    teachers = state["elections"][-1]["teachers"] if state["elections"] else {}
-    summary = write_evaluation(rows, partial / "evaluation", teachers)
+    summary = write_evaluation(rows, partial / "evaluation", election["teachers"])
     save_file(weights, partial / WEIGHTS)
     (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
     # Where things lay on the machine that trained is nobody's business.
     recipe = {**config.as_dict(), "data": "", "initial": Path(config.initial).name}
-    election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
     card = {
         "format": FORMAT,
         "name": config.name,

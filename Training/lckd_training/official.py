@@ -16,6 +16,8 @@ from .paper_network import PaperNetwork
 
 THEIR_MODALITIES = ("FLAIR", "T1", "T1ce", "T2")
 THEIR_REGIONS = ("ET", "WT", "TC")
+KINDS, PLACES = {"convolution": "conv", "norm": "norm"}, {"convolution": 0, "norm": 1}
+"""How they call a layer's part, and its place where the layer is a sequence."""
 
 
 def load_state_dict(network: PaperNetwork, state: Mapping[str, Tensor]) -> None:
@@ -41,26 +43,24 @@ def load_state_dict(network: PaperNetwork, state: Mapping[str, Tensor]) -> None:
 def authors_name(name: str) -> str:
     """The authors' name of one of our parameters."""
     part, *rest, leaf = name.split(".")
-    kinds = {"convolution": "conv", "norm": "norm"}
-    places = {"convolution": 0, "norm": 1}
     match part:
         case "stem":
-            return f"shared_enc.backbone.{kinds[rest[0]]}1.{leaf}"
+            return f"shared_enc.backbone.{KINDS[rest[0]]}1.{leaf}"
         case "stages":
             level, block, *inner = rest
             return f"shared_enc.backbone.layer{int(level) + 1}.{block}.{_residual(inner)}.{leaf}"
         case "reduce":
-            return f"shared_enc.asppreduce.{places[rest[0]]}.{leaf}"
+            return f"shared_enc.asppreduce.{PLACES[rest[0]]}.{leaf}"
         case "pyramid" if rest[0] == "local":
-            return f"shared_enc.aspp.branch{int(rest[1]) + 1}.{places[rest[2]]}.{leaf}"
+            return f"shared_enc.aspp.branch{int(rest[1]) + 1}.{PLACES[rest[2]]}.{leaf}"
         case "pyramid" if rest[0] == "whole":
-            return f"shared_enc.aspp.branch5_{kinds[rest[1]]}.{leaf}"
+            return f"shared_enc.aspp.branch5_{KINDS[rest[1]]}.{leaf}"
         case "pyramid":
-            return f"shared_enc.aspp.conv_cat.{places[rest[1]]}.{leaf}"
+            return f"shared_enc.aspp.conv_cat.{PLACES[rest[1]]}.{leaf}"
         case "rises":
             return f"shared_dec.transposeconv_stage{3 - int(rest[0])}.{leaf}"
         case "skips":
-            return f"shared_dec.shortcut_conv{3 - int(rest[0])}.{places[rest[1]]}.{leaf}"
+            return f"shared_dec.shortcut_conv{3 - int(rest[0])}.{PLACES[rest[1]]}.{leaf}"
         case "refine":
             return f"shared_dec.stage{3 - int(rest[0])}_de.{_residual(rest[1:])}.{leaf}"
         case _:
@@ -70,8 +70,8 @@ def authors_name(name: str) -> str:
 def _residual(inner: list[str]) -> str:
     """``layers.1.norm`` -> ``norm2``; ``shortcut.norm`` -> ``downsample.1``."""
     if inner[0] == "shortcut":
-        return f"downsample.{0 if inner[1] == 'convolution' else 1}"
-    return f"{'conv' if inner[2] == 'convolution' else 'norm'}{int(inner[1]) + 1}"
+        return f"downsample.{PLACES[inner[1]]}"
+    return f"{KINDS[inner[2]]}{int(inner[1]) + 1}"
 
 
 def _reordered(name: str, value: Tensor) -> Tensor:

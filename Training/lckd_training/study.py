@@ -12,13 +12,11 @@ import numpy as np
 
 from lckd.anatomy import REGIONS
 from lckd.inference import choose_device
-from lckd.preprocessing import Preprocessing
 
 from .config import STRATEGIES, Config
-from .data import prepared_cases
 from .election import NO_RULES, elect
 from .evaluation import evaluate, mean_dice, scores_alone, summarise
-from .layouts import find_cases
+from .export import held_out
 from .training import CHECKPOINT, averaged_network, train
 
 TABLE, RESULTS = "study.md", "study.json"
@@ -45,10 +43,8 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
     if result.is_file():
         return json.loads(result.read_text())
     train(config, data, run, resume=(run / CHECKPOINT).is_file(), echo=echo)
-    network, _ = averaged_network(run)
-    held_out = json.loads((run / "split.json").read_text())["validation"]
-    cases = [case for case in find_cases(data) if case.name in held_out]
-    cases = prepared_cases(cases, Preprocessing(), run / "cache", skip_bad=False)
+    network, *_ = averaged_network(run)
+    cases = held_out(run, data, json.loads((run / "split.json").read_text()))
     rows = evaluate(network, cases, config.final_patch, choose_device("auto"), NO_RULES, lambda words: None)
     found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers}
     result.write_text(json.dumps(found))

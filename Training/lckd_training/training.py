@@ -248,10 +248,10 @@ def load_checkpoint(run: Path, device: torch.device) -> dict:
     return torch.load(path, map_location=device, weights_only=True)
 
 
-def averaged_network(run: Path) -> tuple[Network, Config]:
-    """The running average of a run's last checkpoint, ready to predict, and the run's recipe."""
+def averaged_network(run: Path) -> tuple[Network, Config, dict]:
+    """The running average of a run's last checkpoint, ready to predict, the run's recipe and the checkpoint."""
     state = load_checkpoint(run, torch.device("cpu"))
     config = Config(**yaml.safe_load((Path(run) / "config.yaml").read_text()))
     network = Network(config.widths, config.depth)
     network.load_state_dict(state["average"])
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d), config
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d), config, state
