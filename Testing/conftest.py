@@ -46,16 +46,9 @@ def brats_case(data, tmp_path_factory):
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
     """A phantom study's folder: four sequences and the label, 1.4 mm: a head small enough for one window."""
-    import SimpleITK as sitk
+    from small_phantoms import write_small_phantoms
 
-    from lckd_training.phantom import write_phantoms
-
-    folder = next(write_phantoms(tmp_path_factory.mktemp("phantom"), cases=1, size=96, seed=3))
-    for path in folder.iterdir():
-        image = sitk.ReadImage(str(path))
-        image.SetSpacing([1.4] * 3)
-        sitk.WriteImage(image, str(path))
-    return folder
+    return write_small_phantoms(tmp_path_factory.mktemp("phantom"), cases=1, size=96, spacing=1.4, seed=3)[0]
 
 
 @pytest.fixture

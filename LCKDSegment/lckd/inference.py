@@ -50,14 +50,14 @@ def predict(
     network: Network,
     images: np.ndarray,
     modalities: tuple[str, ...],
-    window: int,
+    window: tuple[int, int, int],
     device: torch.device,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Probabilities float32 (3, z, y, x) in the order of REGIONS, nested, of images (k, z, y, x) of these modalities.
 
     Args:
-        window: edge of the sliding window in voxels; windows overlap by a quarter and are blended by a Gaussian.
+        window: edges (z, y, x) of the sliding window in voxels; windows overlap by a quarter, blended by a Gaussian.
     """
     images = torch.from_numpy(np.ascontiguousarray(images))[None]
     total = count_windows(images.shape[2:], window)
@@ -73,7 +73,7 @@ def predict(
         return probabilities
 
     probabilities = sliding_window_inference(
-        images, (window,) * 3, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
+        images, window, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
     )
     probabilities = probabilities[0].numpy()
     if not np.isfinite(probabilities).all():
@@ -85,7 +85,7 @@ def predict_within_memory(
     network: Network,
     images: np.ndarray,
     modalities: tuple[str, ...],
-    window: int,
+    window: tuple[int, int, int],
     device: torch.device,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, list[str]]:
@@ -94,17 +94,18 @@ def predict_within_memory(
     Raises:
         InputError: not even the smallest window on the CPU has room.
     """
-    edges = [edge for edge in (window, 96, 64) if edge <= window]
+    windows = [window, *((edge,) * 3 for edge in (96, 64) if edge**3 < np.prod(window))]
     places = [device] if device.type == "cpu" else [device, torch.device("cpu")]
     notes: list[str] = []
     for place in places:
-        for edge in edges:
+        for edges in windows:
             try:
-                return predict(network.to(place), images, modalities, edge, place, progress), notes
+                return predict(network.to(place), images, modalities, edges, place, progress), notes
             except (MemoryError, RuntimeError) as error:
                 if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
                     raise
-                notes.append(f"memory ran out on {place.type} with windows of {edge} voxels; tried again smaller")
+                size = " x ".join(map(str, edges))
+                notes.append(f"memory ran out on {place.type} with windows of {size} voxels; tried again smaller")
     raise InputError("memory ran out even with the smallest windows; close other programs, or use a machine with more")
 
 
@@ -113,7 +114,10 @@ def nested(probabilities: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(probabilities, axis=REGIONS.index("ET"))
 
 
-def count_windows(size: tuple[int, ...], window: int) -> int:
+def count_windows(size: tuple[int, ...], window: tuple[int, int, int]) -> int:
     """How many windows MONAI's sliding window takes over a volume of this size."""
-    step = int(window * (1 - OVERLAP))
-    return int(np.prod([1 if n <= window else -(-(n - window) // step) + 1 for n in size]))
+    counts = [
+        1 if n <= edge else -(-(n - edge) // int(edge * (1 - OVERLAP))) + 1
+        for n, edge in zip(size, window, strict=True)
+    ]
+    return int(np.prod(counts))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .anatomy import MODALITIES, REGIONS, subset_name, subsets
+from .architectures import wrong_architecture
 from .errors import InputError
 from .postprocessing import Rules
 from .preprocessing import Preprocessing
@@ -20,10 +21,10 @@ DEFAULT_MODEL = "compact"
 # model.json's schema: dotted key -> type. All are required.
 SCHEMA = {
     "format": int, "name": str, "version": str, "licence": str,
-    "architecture.widths": list, "architecture.depth": int, "parameters": int,
+    "architecture": dict, "parameters": int,
     "modalities": list, "regions": list,
     "preprocessing.spacing_mm": float, "preprocessing.clip_percentiles": list, "preprocessing.margin_mm": float,
-    "inference.window": int,
+    "inference.window": (int, list),
     "training.data": str, "training.cases": int, "training.iterations": int, "training.recipe": dict,
     "election.teachers": dict, "election.scores": dict, "election.cases": int,
     "expected_dice": dict, "weights_sha256": str,
@@ -47,6 +48,11 @@ class Model:
         return Preprocessing(settings["spacing_mm"], tuple(settings["clip_percentiles"]), settings["margin_mm"])
 
     @property
+    def window(self) -> tuple[int, int, int]:
+        """The sliding window (z, y, x) in voxels of the working grid."""
+        return three_edges(self.card["inference"]["window"])
+
+    @property
     def rules(self) -> Rules:
         """What the model leaves out by size; a card without them leaves out nothing."""
         settings = self.card["inference"]
@@ -67,13 +73,13 @@ class Model:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from .network import Network
+        from .architectures import build_network
 
-        network = Network(self.card["architecture"]["widths"], self.card["architecture"]["depth"])
         try:
+            network = build_network(self.card["architecture"])
             weights = load_file(self.folder / WEIGHTS)
             network.load_state_dict({name: value.float() for name, value in weights.items()})
-        except (SafetensorError, RuntimeError) as error:
+        except (SafetensorError, RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]
             path = self.folder / WEIGHTS
             raise InputError(f"{path}: not the weights of this model ({reason}); get it again") from None
@@ -121,7 +127,8 @@ def check_card(card: object, path: Path) -> None:
                 raise InputError(f"{path}: {key} is missing; this is not a complete model card")
             value = value[part]
         if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-            raise InputError(f"{path}: {key} must be of type {kind.__name__}, not {type(value).__name__}")
+            names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+            raise InputError(f"{path}: {key} must be of type {names}, not {type(value).__name__}")
     if card["format"] != FORMAT:
         raise InputError(f"{path}: is of format {card['format']}, this program reads {FORMAT}; update it")
     if tuple(card["modalities"]) != MODALITIES or tuple(card["regions"]) != REGIONS:
@@ -132,12 +139,8 @@ def check_card(card: object, path: Path) -> None:
 
 def _wrong_values(card: dict):
     """What in a card of the right types cannot be meant, in words."""
-    widths, clip = card["architecture"]["widths"], card["preprocessing"]["clip_percentiles"]
-    window, spacing = card["inference"]["window"], card["preprocessing"]["spacing_mm"]
-    if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
-        yield f"architecture.widths {widths} are not channel numbers"
-    elif window <= 0 or window % 2 ** len(widths):
-        yield f"inference.window {window} does not divide by the network's stride {2 ** len(widths)}"
+    clip, spacing = card["preprocessing"]["clip_percentiles"], card["preprocessing"]["spacing_mm"]
+    yield from wrong_architecture(card["architecture"], three_edges(card["inference"]["window"]))
     if len(clip) != 2 or not all(isinstance(c, (int, float)) for c in clip) or not 0 <= clip[0] < clip[1] <= 100:
         yield f"preprocessing.clip_percentiles {clip} are not two rising percentages"
     if not 0.3 <= spacing <= 5:
@@ -155,6 +158,11 @@ def _wrong_values(card: dict):
             keys = ("mean", "low", "high", "cases")
             if not isinstance(scores, dict) or not all(isinstance(scores.get(key), (int, float)) for key in keys):
                 yield f"expected_dice has no scores of {region} for {subset}"
+
+
+def three_edges(window: int | list[int]) -> tuple:
+    """A window's edges (z, y, x): one number stands for a cube."""
+    return tuple(window) if isinstance(window, (list, tuple)) else (window,) * 3
 
 
 def sha256(path: Path) -> str:

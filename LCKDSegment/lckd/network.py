@@ -77,17 +77,32 @@ class Fusion(nn.Module):
         return fused.view(batch, *space, channels).permute(0, 4, 1, 2, 3)
 
 
+class Guide(nn.Sequential):
+    """What a missing modality's bottleneck features differ by from the mean of the available ones'.
+
+    The guide G of Deep Multimodal Guidance (Mallya and Hamarneh, MICCAI 2022), which turns the features of inferior
+    modalities into the superior one's; here a residual on the mean fill, so that it begins as that fill.
+    """
+
+    def __init__(self, channels: int):
+        last = nn.Conv3d(channels, channels, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(Layer(channels, channels), last)
+
+
 class Network(nn.Module):
     """Shared encoder, fusion at every level, light decoder, three nested sigmoid outputs in the order of ``REGIONS``.
 
     Args:
         widths: channels of each level; the first level lies at half resolution (2 mm), each next at half of that.
         depth: residual layers per encoder level.
+        guidance: imagine the bottleneck features of missing modalities named in the buffer ``guided``.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 48, 96, 128, 128), depth: int = 2):
+    def __init__(self, widths: Sequence[int] = (16, 48, 96, 128, 128), depth: int = 2, guidance: bool = False):
         super().__init__()
-        self.stride = 2 ** len(widths)
+        self.stride = (2 ** len(widths),) * 3
         entries = zip([8, *widths], widths, strict=False)
         self.encoder = nn.ModuleList(
             Stage(inputs, outputs, 1 if level == 0 else 2, depth if level else 1)
@@ -101,6 +116,9 @@ class Network(nn.Module):
         self.decoder = nn.ModuleList(Layer(shallow, shallow) for _, shallow in pairs)
         self.head = nn.Conv3d(widths[0], 8 * len(REGIONS), 1)
         nn.init.constant_(self.head.bias, -2.0)  # tumour is rare: begin near "none" rather than at one half
+        self.guides = nn.ModuleList(Guide(widths[-1]) for _ in MODALITIES if guidance)
+        if guidance:
+            self.register_buffer("guided", torch.zeros(len(MODALITIES), dtype=torch.bool))
 
     def encode(self, images: Tensor, modality: Tensor) -> list[Tensor]:
         """images (n, 1, z, y, x), modality (n,) indices into MODALITIES -> features of each level, finest first."""
@@ -116,9 +134,26 @@ class Network(nn.Module):
             features.append(x)
         return features
 
-    def decode(self, features: list[Tensor], available: Tensor) -> Tensor:
+    def imagine(self, bottleneck: Tensor, available: Tensor) -> dict[int, Tensor]:
+        """Index of a guided modality -> by how much its features differ from the mean fill, (batch, c, z, y, x).
+
+        Args: as ``decode``, the deepest level alone. Only modalities that some row of ``available`` lacks are there.
+        """
+        if not self.guides:
+            return {}
+        mean = mean_feature(bottleneck, available)
+        wanted = self.guided.to(available.device) & ~available.all(0)
+        return {index: self.guides[index](mean) for index in wanted.nonzero().flatten().tolist()}
+
+    def decode(self, features: list[Tensor], available: Tensor, imagined: dict[int, Tensor] | None = None) -> Tensor:
         """Features of each level as (batch, k, channels, z, y, x) and (batch, 4) booleans -> logits at full size."""
         x = self.fusions[-1](features[-1], available)
+        if imagined is None:
+            imagined = self.imagine(features[-1], available)
+        for index, difference in imagined.items():
+            weight = self.fusions[-1].weight[index].to(x.dtype)
+            lacking = (~available[:, index, None, None, None, None]).to(x.dtype)
+            x = x + lacking * torch.einsum("bizyx,io->bozyx", difference.to(x.dtype), weight)
         for level, (rise, layer) in enumerate(zip(self.rises, self.decoder, strict=True)):
             shallow = len(features) - 2 - level
             fused = self.fusions[shallow](features[shallow], available)
@@ -134,3 +169,11 @@ class Network(nn.Module):
         index = torch.tensor(chosen, device=images.device).repeat(batch)
         features = self.encode(images.reshape(batch * count, 1, *images.shape[2:]), index)
         return self.decode([f.unflatten(0, (batch, count)) for f in features], available)
+
+
+def mean_feature(features: Tensor, available: Tensor) -> Tensor:
+    """The mean (batch, c, z, y, x) of the available modalities' features (batch, k, c, z, y, x), k of them or all."""
+    if features.shape[1] < len(MODALITIES):
+        return features.mean(1)
+    there = available[:, :, None, None, None, None].to(features.dtype)
+    return (features * there).sum(1) / there.sum(1)

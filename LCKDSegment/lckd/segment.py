@@ -84,10 +84,9 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         del images  # 36 MB each, and the network needs the room
         network = model.network().to(device)
     with stage("segment"):
-        window = model.card["inference"]["window"]
         windows_done = partial(progress, "segment")
         probabilities, memory_notes = predict_within_memory(
-            network, prepared.images, prepared.modalities, window, device, windows_done
+            network, prepared.images, prepared.modalities, model.window, device, windows_done
         )
     progress("write", 0, 1)  # timed by hand: the report, one of the files, holds the time
     started = time.perf_counter()

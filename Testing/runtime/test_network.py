@@ -16,6 +16,8 @@ from lckd.network import Fusion, Network
 from lckd.normalisation import InstanceNormLeakyReLU
 from lckd.preprocessing import prepare
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(scope="module")
 def network():
@@ -94,8 +96,8 @@ def test_fused_normalisation_bears_a_large_mean(side):
 def test_predict_counts_its_windows_and_nests(network):
     seen = []
     images = np.random.default_rng(0).normal(size=(1, 40, 30, 50)).astype(np.float32)
-    probabilities = predict(network, images, ("T2",), 32, torch.device("cpu"), lambda done, of: seen.append((done, of)))
-    total = count_windows((40, 30, 50), 32)
+    probabilities = predict(network, images, ("T2",), (32, 32, 32), CPU, lambda done, of: seen.append((done, of)))
+    total = count_windows((40, 30, 50), (32, 32, 32))
     assert seen == [(n, total) for n in range(1, total + 1)]
     assert probabilities.shape == (3, 40, 30, 50)
     assert (probabilities[0] <= probabilities[1]).all() and (probabilities[1] <= probabilities[2]).all()
@@ -107,15 +109,15 @@ def test_where_memory_runs_out_windows_get_smaller(monkeypatch):
 
     def predict(network, images, modalities, window, device, progress):
         asked.append(window)
-        if window > 64:
+        if window[0] > 64:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 64 GB")
         return np.zeros((3, 4, 4, 4), np.float32)
 
     monkeypatch.setattr(inference, "predict", predict)
     network = Network((4, 8), 1)
-    result, notes = inference.predict_within_memory(network, np.zeros((1, 4, 4, 4)), ("T1",), 128, torch.device("cpu"))
-    assert asked == [128, 96, 64] and result.shape == (3, 4, 4, 4)
-    assert len(notes) == 2 and "memory ran out on cpu with windows of 128" in notes[0]
+    result, notes = inference.predict_within_memory(network, np.zeros((1, 4, 4, 4)), ("T1",), (128,) * 3, CPU)
+    assert asked == [(128,) * 3, (96,) * 3, (64,) * 3] and result.shape == (3, 4, 4, 4)
+    assert len(notes) == 2 and "memory ran out on cpu with windows of 128 x 128 x 128" in notes[0]
 
 
 def test_no_room_at_all_is_one_line(monkeypatch):
@@ -124,7 +126,7 @@ def test_no_room_at_all_is_one_line(monkeypatch):
 
     monkeypatch.setattr(inference, "predict", predict)
     with pytest.raises(InputError, match="memory ran out even with the smallest"):
-        inference.predict_within_memory(Network((4, 8), 1), np.zeros(1), ("T1",), 128, torch.device("cpu"))
+        inference.predict_within_memory(Network((4, 8), 1), np.zeros(1), ("T1",), (128,) * 3, CPU)
 
 
 @pytest.mark.skipif(not inference.has_bfloat16(), reason="this processor has no bfloat16")
@@ -136,7 +138,7 @@ def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch):
     }
     model = load_model(None)
     prepared = prepare(volumes, "T1ce", model.preprocessing)
-    arguments = (model.network(), prepared.images, prepared.modalities, 128, torch.device("cpu"))
+    arguments = (model.network(), prepared.images, prepared.modalities, model.window, CPU)
     half = inference.predict(*arguments) > 0.5
     monkeypatch.setattr(inference, "precision", lambda device: nullcontext())
     full = inference.predict(*arguments) > 0.5

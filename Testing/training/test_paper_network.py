@@ -1,15 +1,18 @@
 """The published network: its size, its cost, the authors' weights on it, and its speed beside ours."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lckd.anatomy import MODALITIES, REGIONS
 from lckd.errors import InputError
+from lckd.paper_network import PATCH, PaperNetwork
 from lckd_training.official import THEIR_MODALITIES, THEIR_REGIONS, authors_name, load_state_dict
-from lckd_training.paper_network import PATCH, PaperNetwork
 
 SMALL = (16, 32, 32)
+RECIPES = Path(__file__).parents[2] / "Training" / "configs"
 
 
 def test_size_and_cost_are_the_papers():
@@ -95,3 +98,42 @@ def test_global_branch_of_the_pyramid_is_dead(network):
         assert torch.allclose(network.pyramid(x), before, atol=1e-8)
     finally:
         network.pyramid.whole.norm.bias -= 3
+
+
+def test_global_branch_has_a_switch():
+    torch.manual_seed(0)
+    pyramid = PaperNetwork(global_branch="live").double().pyramid
+    x = torch.randn(1, 256, 2, 2, 2, dtype=torch.double)
+    before = pyramid(x)
+    with torch.no_grad():
+        pyramid.whole.norm.bias[:128] += 3
+    assert not torch.allclose(pyramid(x), before, atol=1e-3)
+
+
+def test_views_decoded_together_are_those_decoded_alone(network):
+    """Training decodes several subsets of one encoding; inference encodes what there is."""
+    images = torch.randn(1, 4, *SMALL, dtype=torch.double)
+    available = torch.tensor([[True] * 4, [False, True, False, True]])
+    spread = [f[None].expand(2, *f.shape) for f in network.encode(images[0, :, None])]
+    together = network.decode(spread, available)
+    assert torch.allclose(together[:1], network(images, MODALITIES))
+    assert torch.allclose(together[1:], network(images[:, [1, 3]], ("T1ce", "FLAIR")))
+
+
+def test_the_papers_recipe_trains(tmp_path):
+    """Its network, optimiser, schedule and sampling; only the patch and the number of iterations are smaller."""
+    from lckd.preprocessing import Preprocessing
+    from lckd_training.config import load_config
+    from lckd_training.phantom import write_phantoms
+    from lckd_training.training import Run, Samples, find_cases, prepared_cases
+
+    list(write_phantoms(tmp_path / "data", cases=1, size=48, seed=0))
+    smaller = ["patch=[16,32,32]", "iterations=2", "full_until=1", "learning_rate_stages=[1]", "precision=32-true"]
+    config = load_config(RECIPES / "paper.yaml", smaller)
+    cases = prepared_cases(find_cases(tmp_path / "data"), Preprocessing(), tmp_path / "cache", False)
+    run, samples = Run(config, tmp_path, []), Samples(cases, config)
+    assert samples[0]["available"].all() and samples[2]["available"].sum() < 4
+    before = run.network.head.weight.clone()
+    losses = [run.step([samples[2 * i], samples[2 * i + 1]]) for i in (0, 1)]
+    assert all(0 < loss["dice"] < 1 for loss in losses) and not torch.equal(run.network.head.weight, before)
+    assert run.optimiser.defaults["nesterov"] and run.optimiser.defaults["momentum"] == 0.99

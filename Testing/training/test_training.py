@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,17 +15,19 @@ from lckd.anatomy import MODALITIES
 from lckd.cli import main
 from lckd.errors import InputError
 from lckd.model_folder import load_model
-from lckd_training import evaluation
+from lckd_training import evaluation, export
+from lckd_training import study as study_module
 from lckd_training.config import Config, load_config
 from lckd_training.data import cached, split
-from lckd_training.distillation import Losses, feature_distance
-from lckd_training.election import elect
-from lckd_training.evaluation import markdown_table, mean_dice, summarise, surface_distance
+from lckd_training.distillation import Decoded, Losses, feature_distance
+from lckd_training.election import elect, single_teacher
+from lckd_training.evaluation import count_pieces, markdown_table, mean_dice, summarise, surface_distance
 from lckd_training.layouts import find_cases
-from lckd_training.phantom import write_phantoms
-from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, padded
+from lckd_training.run_folder import CHECKPOINT, load_checkpoint
+from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, draw_views, padded
 from lckd_training.study import study
-from lckd_training.training import CHECKPOINT, Run, load_checkpoint, train
+from lckd_training.training import Run, train
+from small_phantoms import write_small_phantoms
 
 TINY = ["widths=[4,8]", "depth=1", "patch=32", "final_patch=96", "final_from=1", "iterations=6", "elect_every=3"]
 TINY += ["checkpoint_every=2", "workers=0"]
@@ -33,7 +36,7 @@ TINY += ["checkpoint_every=2", "workers=0"]
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantoms")
-    list(write_phantoms(folder, cases=3, size=48, seed=0))
+    write_small_phantoms(folder, cases=3, size=48, spacing=1.5, seed=0)
     (folder / "Phantom_00_002" / "Phantom_00_002_t1ce.nii.gz").unlink()  # a centre without contrast medium
     return folder
 
@@ -85,10 +88,10 @@ def settings():
 
 def test_samples_are_a_function_of_the_iteration(phantoms, tmp_path):
     cases = [cached(case, settings(), tmp_path) for case in find_cases(phantoms)]
-    samples = Samples(cases, Config(patch=32, final_patch=48, iterations=10))
+    samples = Samples(cases, Config(patch=[32] * 3, final_patch=[48, 32, 64], iterations=10))
     a, b = samples[4], samples[4]
     assert all(torch.equal(a[key], b[key]) for key in a)
-    assert a["images"].shape == (4, 32, 32, 32) and samples[9]["images"].shape == (4, 48, 48, 48)
+    assert a["images"].shape == (4, 32, 32, 32) and samples[9]["images"].shape == (4, 48, 32, 64)
     for i in range(6):
         sample = samples[i]
         held = sample["available"][0]
@@ -107,8 +110,8 @@ def test_subsets_are_drawn_evenly():
 
 def test_patch_of_a_small_case_is_padded():
     labels = np.ones((10, 40, 40), np.uint8)
-    corner = draw_patch(labels, 32, 0.5, np.random.default_rng(0))
-    patch = padded(labels[None], corner, 32)
+    corner = draw_patch(labels, (32, 32, 32), 0.5, np.random.default_rng(0))
+    patch = padded(labels[None], corner, (32, 32, 32))
     assert patch.shape == (1, 32, 32, 32) and patch.sum() == 10 * 32 * 32
 
 
@@ -121,15 +124,29 @@ def test_election_with_hysteresis():
 def test_a_teacher_gets_no_gradient():
     bottleneck = torch.randn(4, 3, 2, 2, 2, requires_grad=True)
     held = torch.tensor([True, True, False, True])
-    feature_distance(bottleneck, held, {"T1ce"}).backward()
+    whole = torch.ones(3, 8, 8, 8)
+    feature_distance(bottleneck, bottleneck, held, [("T1ce", None)], whole).backward()
     moved = bottleneck.grad.flatten(1).abs().sum(1) > 0
     assert moved.tolist() == [True, False, False, True]
-    assert feature_distance(bottleneck, held, {"T2"}) == 0  # a teacher that is missing teaches nobody
+    # a teacher that is missing teaches nobody
+    assert feature_distance(bottleneck, bottleneck, held, [("T2", None)], whole) == 0
+
+
+def test_a_lesson_on_a_region_counts_only_where_it_is():
+    bottleneck = torch.zeros(4, 2, 2, 2, 2)
+    bottleneck[MODALITIES.index("T2"), :, 0] = 1.0  # T2 differs from the teacher in the upper half ...
+    regions = torch.zeros(3, 8, 8, 8)
+    regions[0, 6:] = 1.0  # ... and the enhancing tumour is in the lower
+    held = torch.tensor([False, True, True, False])
+    everywhere = feature_distance(bottleneck, bottleneck, held, [("T1ce", None)], regions)
+    there = feature_distance(bottleneck, bottleneck, held, [("T1ce", "ET")], regions)
+    assert everywhere == pytest.approx(0.5) and there == 0
 
 
 def test_a_rightly_empty_region_costs_little():
     regions, logits = torch.zeros(3, 8, 8, 8), torch.full((2, 3, 8, 8, 8), -12.0)
-    losses = Losses(0.1, 0.5)(logits, regions, torch.zeros(4, 2, 1, 1, 1), torch.ones(4, dtype=torch.bool), set())
+    found = Decoded(logits, torch.zeros(4, 2, 1, 1, 1), {})
+    losses = Losses(0.1, 0.5)(found, regions, torch.ones(2, 4, dtype=torch.bool), [])
     assert losses["dice"] < 0.01
 
 
@@ -159,6 +176,14 @@ def test_surface_distance_is_in_voxels_and_needs_both():
     distance = surface_distance(found, truth)
     assert distance[0] == pytest.approx(3.0, abs=0.5)
     assert distance[1:] == [None, None]
+
+
+def test_pieces_are_counted():
+    truth, found = np.zeros((2, 30, 30, 30), bool)
+    truth[2:6, 2:6, 2:6] = truth[20:24, 20:24, 20:24] = truth[0, 0, 29] = True  # the last is too small to count
+    found[4:8, 4:8, 4:8] = found[12:15, 12:15, 12:15] = True
+    assert count_pieces(found, truth) == (2, 1, 1)
+    assert count_pieces(found, found) == (2, 2, 0)
 
 
 def run(recipe, phantoms, out, *overrides, resume=False):
@@ -196,7 +221,8 @@ def test_a_run_is_not_overwritten(recipe, phantoms, whole):
         run(recipe, phantoms, whole)
 
 
-def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path):
+def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "write_phantoms", partial(write_small_phantoms, spacing=0.7))  # healthy ones
     assert main(["export", str(whole), "--out", str(tmp_path / "model")]) == 0
     card = load_model(tmp_path / "model").card
     state = load_checkpoint(whole, torch.device("cpu"))
@@ -264,17 +290,65 @@ def test_two_trainers_in_one_folder_are_refused(recipe, phantoms, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "teaching"), [("none", set()), ("fixed", {"T2"}), ("all", set(MODALITIES)), ("elected", set())]
+    ("strategy", "teaching"), [("none", []), ("fixed", ["T2"]), ("all", list(MODALITIES)), ("elected", [])]
 )
 def test_strategies(strategy, teaching, tmp_path):
     config = Config(widths=[4, 8], depth=1, strategy=strategy, fixed_teacher="T2")
     beginning = Run(config, tmp_path, [])
-    assert beginning.teaching == teaching
+    assert beginning.lessons == [(name, None) for name in teaching]
     assert (beginning.losses.logit_weight == 0) == (strategy == "none")
 
 
+@pytest.mark.parametrize(
+    ("settings", "lessons"),
+    [
+        ({}, [("T1ce", None), ("FLAIR", None)]),
+        ({"single_teacher": True}, [("T1ce", None)]),
+        ({"per_region": True}, [("T1ce", "ET"), ("T1ce", "TC"), ("FLAIR", "WT")]),
+    ],
+)
+def test_who_teaches_after_an_election(settings, lessons, tmp_path):
+    elected = Run(Config(widths=[4, 8], depth=1, **settings), tmp_path, [])
+    elected.elections.append(elect({"ET": {"T1ce": 0.7}, "TC": {"T1ce": 0.6}, "WT": {"FLAIR": 0.8, "T2": 0.7}}, {}, 1))
+    assert elected.lessons == lessons
+
+
+def test_single_teacher_is_the_most_frequent():
+    assert single_teacher({"ET": "T1ce", "TC": "T2", "WT": "T2"}) == dict.fromkeys(("ET", "TC", "WT"), "T2")
+    assert single_teacher({}) == {}
+
+
+def test_papers_sampling_is_the_full_set_and_then_smaller_ones():
+    config, rng = Config(sampling="paper", full_until=100), np.random.default_rng(0)
+    assert draw_views(MODALITIES, 99, config, rng) == [MODALITIES]
+    drawn = [draw_views(MODALITIES, 100, config, rng) for _ in range(3000)]
+    assert all(len(views) == 1 for views in drawn)
+    sizes = [len(views[0]) for views in drawn]
+    assert all(900 < sizes.count(size) < 1100 for size in (1, 2, 3)) and max(sizes) == 3
+    assert draw_views(("T2",), 100, config, rng) == [("T2",)]
+
+
+def test_ramped_sampling_lets_subsets_in_little_by_little():
+    config, rng = Config(sampling="ramped", full_until=1000), np.random.default_rng(0)
+    share = {
+        i: np.mean([len(draw_views(MODALITIES, i, config, rng)) == 3 for _ in range(1000)]) for i in (0, 500, 1000)
+    }
+    assert share[0] == 0 and 0.4 < share[500] < 0.6 and share[1000] == 1
+
+
+def test_learning_rate_begins_anew_at_a_stage(tmp_path):
+    """The paper's second part jumps from about 0 to (1 - 80/115) ** 0.9 of the rate."""
+    config = Config(widths=[4, 8], depth=1, iterations=115_000, learning_rate_stages=[80_000], warm_up=0)
+    papers = Run(config, tmp_path, [])
+    rates = []
+    for papers.iteration in (0, 79_999, 80_000, 114_999):
+        rates.append(papers.rate())
+    assert rates[0] == 1.0 and rates[1] < 1e-4 and rates[2] == pytest.approx(0.343, abs=0.001) and rates[3] < 1e-4
+
+
 def test_study_compares_the_strategies_and_goes_on_where_it_stood(recipe, phantoms, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[study.__module__], "STRATEGIES", ("elected", "none"))
+    strategies = {name: study_module.STRATEGIES[name] for name in ("elected", "none")}
+    monkeypatch.setattr(study_module, "STRATEGIES", strategies)
     monkeypatch.setattr(evaluation, "subsets", lambda: [(name,) for name in MODALITIES])  # the others take minutes
     config = load_config(recipe, [*TINY, "iterations=1", "elect_every=1"])
     table = study(config, phantoms, tmp_path, seeds=1, echo=lambda words: None)

@@ -4,6 +4,8 @@ Geometry moves all channels and the label alike; intensities, slice thickness an
 modality, as scanners and patients do; the edge of the brain changes for all, as brain extractions do.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from monai.transforms import (
@@ -24,9 +26,9 @@ from lckd.anatomy import MODALITIES
 
 
 class Augmentation:
-    """Call with images (4, s, s, s), regions (3, s, s, s) and a seed; the same seed gives the same result."""
+    """Call with images (4, z, y, x), regions (3, z, y, x) and a seed; the same seed gives the same result."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: Sequence[int]):
         both = ("images", "regions")
         geometry = [
             RandFlipd(both, prob=0.5, spatial_axis=2),
@@ -38,7 +40,7 @@ class Augmentation:
                 scale_range=(0.15, 0.15, 0.15),
                 mode=("bilinear", "nearest"),
                 padding_mode="zeros",
-                spatial_size=(size,) * 3,
+                spatial_size=tuple(size),
             ),
         ]
         intensity = []

@@ -18,8 +18,8 @@ import torch
 from lckd.anatomy import MODALITIES
 from lckd.errors import InputError
 from lckd.inference import has_bfloat16
+from lckd.paper_network import PATCH, PaperNetwork
 
-from .paper_network import PATCH, PaperNetwork
 from .phantom import write_phantoms
 
 GRID = (240, 240, 155)  # voxels of a BraTS study
@@ -68,7 +68,7 @@ def paper_window_seconds() -> float:
 
 
 def benchmark_training(config, iterations: int = 8) -> dict:
-    """Seconds of an iteration of a recipe (four modalities, forward, backward, step) and of making its sample."""
+    """Seconds of a step of a recipe on one sample (four modalities, forward, backward, update) and of making it."""
     from lckd.preprocessing import Preprocessing
 
     from .data import cached
@@ -77,17 +77,17 @@ def benchmark_training(config, iterations: int = 8) -> dict:
     from .training import Run
 
     with tempfile.TemporaryDirectory() as folder:
-        list(write_phantoms(folder, cases=1, size=config.patch + 32, seed=0))
+        list(write_phantoms(folder, cases=1, size=max(config.patch) + 32, seed=0))
         cases = [cached(case, Preprocessing(), Path(folder) / "cache") for case in find_cases(folder)]
         samples = Samples(cases, config)
         started = time.perf_counter()
-        made = [samples[i] for i in range(iterations)]
+        made = [samples[i * config.batch] for i in range(iterations)]
         loading = (time.perf_counter() - started) / iterations
         run = Run(config, Path(folder), [], echo=lambda words: None)
         seconds = []
         for sample in made:
             started = time.perf_counter()
-            run.step(sample)
+            run.step([sample])
             seconds.append(time.perf_counter() - started)
     usual = sorted(seconds[2:])[len(seconds[2:]) // 2]  # the first two warm up
     return {

@@ -29,6 +29,8 @@ def add_commands(verbs) -> None:
     evaluate.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--out", type=Path, required=True, metavar="REPORT_DIR")
+    evaluate.add_argument("--subsets", default="all", metavar="all|T1+T2,...", help="which subsets (default: all 15)")
+    evaluate.add_argument("--compare", type=Path, metavar="REPORT_DIR", help="another evaluation: paired differences")
     evaluate.set_defaults(run=_evaluate)
     export = verbs.add_parser("export", help="evaluate a run and write its model folder")
     export.add_argument("run_folder", type=Path, metavar="RUN")
@@ -40,7 +42,7 @@ def add_commands(verbs) -> None:
     elect.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
     elect.add_argument("--data", type=Path, required=True, metavar="DIR")
     elect.set_defaults(run=_elect)
-    study = verbs.add_parser("study", help="elected, fixed, all and no teachers side by side under one budget")
+    study = verbs.add_parser("study", help="elected, fixed, all, no teachers and guidance side by side")
     study.add_argument("config", type=Path, metavar="CONFIG")
     study.add_argument("overrides", nargs="*", metavar="key=value")
     study.add_argument("--data", type=Path, required=True, metavar="DIR")
@@ -80,13 +82,35 @@ def _train(options) -> None:
 def _evaluate(options) -> None:
     from lckd.inference import choose_device
 
+    from .comparison import compare
     from .election import elect
     from .evaluation import evaluate, markdown_table, scores_alone, write_evaluation
+    from .worst_cases import WorstCases
 
+    wanted = _subsets(options.subsets)
     network, window, rules, cases = _model_and_cases(options.model, options.data, options.out / "cache")
-    rows = evaluate(network, cases, window, choose_device("auto"), rules)
+    worst = WorstCases()
+    rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
+    if not rows:
+        raise InputError(f"{options.data}: no case has all sequences of any subset in {options.subsets}")
     teachers = elect(scores_alone(rows), {}, 0).teachers
-    print(markdown_table(write_evaluation(rows, options.out, teachers), teachers))
+    print(markdown_table(write_evaluation(rows, options.out, teachers, worst), teachers))
+    if options.compare:
+        table = compare(options.out, options.compare)
+        (options.out / "comparison.md").write_text(table)
+        print(table)
+
+
+def _subsets(text: str) -> list[tuple[str, ...]]:
+    """The subsets of ``--subsets``, in their usual order."""
+    from lckd.anatomy import subsets
+
+    if text == "all":
+        return subsets()
+    wanted = {frozenset(word.split("+")) for word in text.split(",")}
+    if unknown := wanted - {frozenset(subset) for subset in subsets()}:
+        raise InputError(f"--subsets: {'+'.join(sorted(unknown.pop()))} is no subset; write them like T1+T2,FLAIR")
+    return [subset for subset in subsets() if frozenset(subset) in wanted]
 
 
 def _elect(options) -> None:
@@ -108,14 +132,14 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
 
     from .data import cached
     from .layouts import find_cases
-    from .training import CHECKPOINT, averaged_network
+    from .run_folder import CHECKPOINT, averaged_network
 
     if (model / CHECKPOINT).is_file():
         network, config, _ = averaged_network(model)
-        window, rules, settings = config.final_patch, config.rules, Preprocessing()
+        window, rules, settings = config.window, config.rules, Preprocessing()
     else:
         loaded = load_model(model)
-        network, window, settings = loaded.network(), loaded.card["inference"]["window"], loaded.preprocessing
+        network, window, settings = loaded.network(), loaded.window, loaded.preprocessing
         rules = loaded.rules
     return network, window, rules, [cached(case, settings, cache) for case in find_cases(data)]
 

@@ -6,10 +6,21 @@ from pathlib import Path
 
 import yaml
 
+from lckd.anatomy import MODALITIES
+from lckd.architectures import KINDS, PAPER, wrong_architecture
 from lckd.errors import InputError
+from lckd.model_folder import three_edges
 from lckd.postprocessing import Rules
 
-STRATEGIES = ("elected", "fixed", "all", "none")
+CHOICES = {
+    "architecture": KINDS,
+    "optimiser": ("adamw", "sgd"),
+    "sampling": ("uniform", "ramped", "paper"),
+    "strategy": ("elected", "fixed", "all", "none"),
+    "fixed_teacher": MODALITIES,
+    "elect_on": ("held_out", "training"),
+    "guidance": ("none", "joint", "staged"),
+}
 
 
 @dataclass
@@ -18,31 +29,45 @@ class Config:
 
     name: str = "lckd"
     data: str = ""
-    validation_cases: list[str] = field(default_factory=list)  # empty: a fifth of the patients, drawn by the seed
+    validation_cases: list = field(default_factory=list)  # empty: a fifth of the patients, drawn by the seed
     seed: int = 0
     # network
-    widths: list[int] = field(default_factory=lambda: [16, 48, 96, 128, 128])
-    depth: int = 2
+    architecture: str = "compact"  # compact: the one that ships; paper: the published one
+    widths: list = field(default_factory=lambda: [16, 48, 96, 128, 128])  # compact
+    depth: int = 2  # compact
+    missing_skips: str = "mean"  # paper; zero_image is the authors'
+    global_branch: str = "live"  # paper; dead is the authors'
     initial: str = ""  # a model folder to start from, its architecture the same; empty: random weights
     # schedule
     iterations: int = 4000
     warm_up: int = 100  # iterations in which the learning rate rises to its value
+    optimiser: str = "adamw"  # sgd: with Nesterov momentum 0.99, as in the paper
     learning_rate: float = 1e-3
+    learning_rate_stages: list = field(default_factory=list)  # iterations at which its decay ends and begins anew
     weight_decay: float = 1e-4
+    batch: int = 1  # samples an iteration, shared by all processes; their gradients are accumulated one by one
     ema: float = 0.999
     precision: str = "bf16-mixed"
     # samples
-    patch: int = 96
-    final_patch: int = 128  # the last part of a run sees more of the brain at once, as inference does
-    final_from: float = 0.75  # ... from this fraction of the iterations on
+    patch: list = field(default_factory=lambda: [96, 96, 96])  # edges (z, y, x); one number is a cube
+    final_patch: list = field(default_factory=lambda: [128, 128, 128])  # the last part of a run sees more at once ...
+    final_from: float = 0.75  # ... from this fraction of the iterations on; inference uses it too
     tumour_centred: float = 0.67  # share of patches centred on a tumour voxel
-    subsets_per_sample: int = 2  # random subsets decoded beside the full set; the encoder runs once for all
+    sampling: str = "uniform"  # which subsets are decoded: see sampling.draw_views
+    full_until: int = 0  # ramped: until here subsets become more and more frequent; paper: until here all modalities
+    subsets_per_sample: int = 2  # uniform, ramped: decoded beside the full set; the encoder runs once for all
     # election and distillation
     strategy: str = "elected"  # who teaches: elected, fixed (fixed_teacher from the start), all, none
     fixed_teacher: str = "FLAIR"
+    single_teacher: bool = False  # only the modality that is elected for most regions (the paper's LCKD-s)
     elect_every: int = 1000
+    elect_on: str = "held_out"  # training: on cases that are trained on, as the authors' code does
     feature_weight: float = 0.1  # L1 between a teacher's and the others' bottleneck features (the paper's 0.1)
+    per_region: bool = False  # a region's teacher teaches only where that region is
     logit_weight: float = 0.5  # the full set's prediction as a soft target of each subset's
+    ema_teacher: bool = False  # what is taught comes from the running average of the weights
+    guidance: str = "none"  # imagine the missing teachers' features: in one run (joint) or in the published stages
+    guidance_weight: float = 0.1  # L1 between imagined and true features
     # what the exported model leaves out, in mL (lckd.postprocessing); 0: nothing
     smallest_piece_ml: float = 0.0
     smallest_et_ml: float = 0.0
@@ -53,6 +78,23 @@ class Config:
     @property
     def rules(self) -> Rules:
         return Rules(self.smallest_piece_ml, self.smallest_et_ml)
+
+    @property
+    def network(self) -> dict:
+        """The architecture as a model card has it (lckd.architectures)."""
+        if self.architecture == PAPER:
+            return {"kind": PAPER, "missing_skips": self.missing_skips, "global_branch": self.global_branch}
+        guidance = {"guidance": True} if self.guided else {}
+        return {"widths": self.widths, "depth": self.depth, **guidance}
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance != "none"
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """The sliding window of inference."""
+        return tuple(self.final_patch)
 
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)
@@ -72,23 +114,47 @@ def load_config(path: Path, overrides: list[str] = ()) -> Config:
             values[key] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    return read_config(values, path)
+
+
+def read_config(values: dict, path: Path) -> Config:
+    """The recipe of a mapping. Raises InputError, naming ``path``, for what it does not know or cannot do."""
     fields = {f.name: f for f in dataclasses.fields(Config)}
     for key, value in values.items():
         if key not in fields:
             raise InputError(f"{path}: unknown setting {key!r}; known are {', '.join(fields)}")
         values[key] = _typed(key, value, fields[key].type)
-    if values.get("strategy", "elected") not in STRATEGIES:
-        raise InputError(f"{path}: strategy {values['strategy']!r}; choose {', '.join(STRATEGIES)}")
-    return Config(**values)
+    config = Config(**values)
+    for problem in _impossible(config):
+        raise InputError(f"{path}: {problem}")
+    return config
 
 
 def _typed(key: str, value, expected):
     """The value as its field's type: YAML reads ``1e-3`` as text, so numbers are converted, never guessed."""
+    if key in ("patch", "final_patch"):
+        return list(three_edges(value))
     if expected in (int, float, str):
         try:
             return expected(value)
         except (TypeError, ValueError):
             raise InputError(f"{key}: {value!r} is not a valid {expected.__name__}") from None
-    if not isinstance(value, list):
-        raise InputError(f"{key}: {value!r} is not a list")
+    if not isinstance(value, expected):
+        raise InputError(f"{key}: {value!r} is not {'true or false' if expected is bool else 'a list'}")
     return value
+
+
+def _impossible(config: Config):
+    """What settings of the right types cannot mean, in words."""
+    for key, choices in CHOICES.items():
+        if getattr(config, key) not in choices:
+            yield f"{key} {getattr(config, key)!r}; choose {', '.join(choices)}"
+    for key in ("patch", "final_patch"):
+        for wrong in wrong_architecture(config.network, tuple(getattr(config, key))):
+            yield wrong.replace("inference.window", key)
+    if config.batch < 1:
+        yield f"batch {config.batch}; at least one sample an iteration"
+    if config.learning_rate_stages != sorted(config.learning_rate_stages):
+        yield f"learning_rate_stages {config.learning_rate_stages} do not rise"
+    if config.guidance != "none" and config.architecture == PAPER:
+        yield "guidance is for architecture=compact only"

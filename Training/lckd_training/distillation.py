@@ -5,45 +5,103 @@ teacher's, with no gradient into the teacher. It is a mean over pairs (the autho
 with the number of modalities. Logit distillation gives each subset the full set's prediction as a soft target.
 """
 
-from itertools import permutations
+from dataclasses import dataclass
 
 import torch
 from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
-from lckd.anatomy import MODALITIES
+from lckd.anatomy import MODALITIES, REGIONS
+
+from .guidance import guidance_distance
+
+Lesson = tuple[str, str | None]
+"""A teacher, and the region it teaches, or None for the whole patch."""
+
+NAMES = ("dice", "cross_entropy", "logit_distillation", "feature_distillation", "guidance")
+
+
+@dataclass
+class Decoded:
+    """What a network makes of a sample.
+
+    Attributes:
+        logits: (views, 3, z, y, x).
+        bottleneck: (4, c, z', y', x') features of each modality alone.
+        imagined: index of a modality -> (views, c, z', y', x'), see ``lckd.network.Network.imagine``.
+    """
+
+    logits: Tensor
+    bottleneck: Tensor
+    imagined: dict[int, Tensor]
 
 
 class Losses:
     """Call for a sample's losses by name; their sum is what is minimised."""
 
-    def __init__(self, feature_weight: float, logit_weight: float):
-        self.feature_weight, self.logit_weight = feature_weight, logit_weight
+    def __init__(self, feature_weight: float, logit_weight: float, guidance_weight: float = 0.0):
+        self.feature_weight, self.logit_weight, self.guidance_weight = feature_weight, logit_weight, guidance_weight
         # Smooth in both terms: a region that is rightly found empty costs nothing.
         self.dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
 
-    def __call__(self, logits: Tensor, regions: Tensor, bottleneck: Tensor, held: Tensor, teachers: set[str]):
-        """logits (views, 3, s, s, s), full set first; regions (3, s, s, s); bottleneck (4, c, ...); held (4,) bool."""
-        logits = logits.float()
+    def __call__(
+        self, found: Decoded, regions: Tensor, available: Tensor, lessons: list[Lesson], taught: Decoded | None = None
+    ) -> dict[str, Tensor]:
+        """The losses of one sample.
+
+        Args:
+            found: the network's, of views whose first is all that the case holds.
+            regions: the truth (3, z, y, x).
+            available: (views, 4) booleans.
+            taught: where the lessons come from, if not from ``found`` itself: the running average's, first view alone.
+        """
+        taught = taught or found
+        logits = found.logits.float()
         target = regions.expand_as(logits)
         losses = {
             "dice": self.dice(logits, target),
             "cross_entropy": functional.binary_cross_entropy_with_logits(logits, target),
         }
         if self.logit_weight and len(logits) > 1:
-            taught = logits[0].detach().sigmoid().expand_as(logits[1:])
-            distance = functional.binary_cross_entropy_with_logits(logits[1:], taught)
-            losses["logit_distillation"] = self.logit_weight * distance
-        if self.feature_weight and teachers:
-            losses["feature_distillation"] = self.feature_weight * feature_distance(bottleneck, held, teachers)
+            soft = taught.logits[0].detach().float().sigmoid().expand_as(logits[1:])
+            losses["logit_distillation"] = self.logit_weight * functional.binary_cross_entropy_with_logits(
+                logits[1:], soft
+            )
+        if self.feature_weight and lessons:
+            distance = feature_distance(found.bottleneck, taught.bottleneck, available[0], lessons, regions)
+            losses["feature_distillation"] = self.feature_weight * distance
+        if self.guidance_weight and found.imagined:
+            distance = guidance_distance(found.bottleneck, available, found.imagined)
+            losses["guidance"] = self.guidance_weight * distance
         return losses
 
 
-def feature_distance(bottleneck: Tensor, held: Tensor, teachers: set[str]) -> Tensor:
-    """Mean L1 distance of every held modality's features (4, c, ...) from each held teacher's, teachers fixed."""
+def feature_distance(
+    students: Tensor, teachers: Tensor, held: Tensor, lessons: list[Lesson], regions: Tensor
+) -> Tensor:
+    """Mean L1 distance of every held modality's features (4, c, ...) from each held teacher's, teachers fixed.
+
+    Args:
+        held: (4,) booleans; a modality that is not there neither teaches nor learns.
+        regions: (3, z, y, x); a lesson on a region counts the places of the features that hold some of it.
+    """
     present = [name for name, there in zip(MODALITIES, held.tolist(), strict=True) if there]
-    pairs = [(t, s) for t, s in permutations(present, 2) if t in teachers]
-    features = dict(zip(MODALITIES, bottleneck.float(), strict=True))
-    distances = [functional.l1_loss(features[s], features[t].detach()) for t, s in pairs]
-    return torch.stack(distances).mean() if distances else bottleneck.new_zeros(())
+    distances = []
+    for teacher, region in lessons:
+        if teacher not in present:
+            continue
+        goal = teachers[MODALITIES.index(teacher)].detach().float()
+        for student in present:
+            if student != teacher:
+                difference = (students[MODALITIES.index(student)].float() - goal).abs()
+                distances.append(_mean_where(difference, regions, region))
+    return torch.stack(distances).mean() if distances else students.new_zeros(())
+
+
+def _mean_where(difference: Tensor, regions: Tensor, region: str | None) -> Tensor:
+    """The mean of (c, z, y, x) everywhere, or where a region of the truth (3, Z, Y, X) is."""
+    if region is None:
+        return difference.mean()
+    mask = functional.adaptive_max_pool3d(regions[REGIONS.index(region)][None], difference.shape[1:])
+    return (difference * mask).sum() / (mask.sum() * len(difference)).clamp(min=1)

@@ -36,6 +36,8 @@ def elect(scores: dict[str, dict[str, float]], sitting: dict[str, str], iteratio
     """Per region the best modality; the sitting teacher keeps its place in a near tie."""
     teachers = {}
     for region, of_modality in scores.items():
+        if not of_modality:  # no case was segmented from one modality alone
+            continue
         best = max(of_modality, key=of_modality.get)
         held = sitting.get(region)
         keeps = held in of_modality and of_modality[best] <= of_modality[held] + HYSTERESIS
@@ -43,7 +45,15 @@ def elect(scores: dict[str, dict[str, float]], sitting: dict[str, str], iteratio
     return Election(iteration, scores, teachers)
 
 
-def single_modality_scores(network: Network, cases: list[CachedCase], window: int, device: torch.device):
+def single_teacher(teachers: dict[str, str]) -> dict[str, str]:
+    """The modality elected for most regions as the teacher of all (the paper's LCKD-s); of equals the first."""
+    elected = list(teachers.values())
+    return dict.fromkeys(teachers, max(elected, key=elected.count)) if elected else {}
+
+
+def single_modality_scores(
+    network: Network, cases: list[CachedCase], window: tuple[int, int, int], device: torch.device
+):
     """scores[region][modality]: mean Dice of each modality alone over the cases that have it."""
     scores = {region: {} for region in REGIONS}
     for modality in MODALITIES:
@@ -55,7 +65,7 @@ def single_modality_scores(network: Network, cases: list[CachedCase], window: in
 
 
 def case_dice(
-    network: Network, case: CachedCase, modalities: tuple[str, ...], window: int, device: torch.device
+    network: Network, case: CachedCase, modalities: tuple[str, ...], window: tuple[int, int, int], device: torch.device
 ) -> np.ndarray:
     """Dice (3,) in the order of REGIONS of one case from these modalities, 1 where both are empty, 0 where one is."""
     return region_dice(*found_and_true(network, case, modalities, window, device))
@@ -65,7 +75,7 @@ def found_and_true(
     network: Network,
     case: CachedCase,
     modalities: tuple[str, ...],
-    window: int,
+    window: tuple[int, int, int],
     device: torch.device,
     rules: Rules = NO_RULES,
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -2,14 +2,17 @@
 
 Dice has bootstrap intervals and the empty-region rule: 1 if truth and prediction are both empty, 0 if only one is. The
 95th percentile of the surface distance (HD95, mm; MONAI's) exists only where both are there; its table says how often.
+Pieces are connected parts (26 neighbours) of at least SMALLEST_PIECE voxels; a true one counts as found where any voxel
+of it is, and a found one as false where none of it is true.
 """
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from monai.metrics import compute_hausdorff_distance
 
@@ -21,25 +24,44 @@ from lckd.preprocessing import bounding_box
 from .data import CachedCase
 from .election import found_and_true, region_dice
 from .heat_map import draw_heat_map, page
+from .worst_cases import WorstCases
 
 RESAMPLES = 2000
 PER_CASE, SUMMARY, HEAT_MAP = "per_case.csv", "evaluation.json", "heat_map.png"
+SMALLEST_PIECE = 10  # voxels (mm3): what is smaller is an edge of the drawing, not a lesion
+PIECES = ("pieces", "pieces found", "false pieces")
 
 
 def evaluate(
-    network: Network, cases: list[CachedCase], window: int, device: torch.device, rules: Rules, echo=print
+    network: Network,
+    cases: list[CachedCase],
+    window: tuple[int, int, int],
+    device: torch.device,
+    rules: Rules,
+    echo=print,
+    wanted: Collection[tuple[str, ...]] | None = None,
+    worst: WorstCases | None = None,
 ) -> list[dict]:
-    """One row for every case and subset of what it has: Dice and HD95 (mm) of each region, whether it lacks ET."""
+    """One row for every case and subset of what it has: Dice, HD95 (mm) and pieces of each region, whether it lacks ET.
+
+    Args:
+        wanted: the subsets to evaluate; None: all.
+        worst: is shown each case segmented from everything that it has.
+    """
     rows = []
     for number, case in enumerate(cases, 1):
-        for subset in subsets():
+        for subset in wanted or subsets():
             if set(subset) <= set(case.modalities):
                 found, truth = found_and_true(network, case, subset, window, device, rules)
                 dice, distance = region_dice(found, truth), surface_distance(found, truth)
                 row = {"case": case.name, "subset": subset_name(subset)}
                 row |= {region: round(float(d), 4) for region, d in zip(REGIONS, dice, strict=True)}
                 row |= {f"{region} HD95": d for region, d in zip(REGIONS, distance, strict=True)}
+                for region, *masks in zip(REGIONS, found, truth, strict=True):
+                    row |= {f"{region} {of}": n for of, n in zip(PIECES, count_pieces(*masks), strict=True)}
                 rows.append(row | {"ET empty": not truth[REGIONS.index("ET")].any()})
+                if worst and set(subset) == set(case.modalities):
+                    worst.see(case, dice, found, truth)
         echo(f"evaluated {case.name} ({number}/{len(cases)})")
     return rows
 
@@ -56,6 +78,20 @@ def surface_distance(found: np.ndarray, truth: np.ndarray) -> list[float | None]
         distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95).item()
         distances.append(round(distance, 2))
     return distances
+
+
+def count_pieces(found: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:
+    """True pieces of a region (z, y, x), how many of them are found at least in part, and false pieces found."""
+    true_pieces, found_pieces = _pieces(truth), _pieces(found)
+    hit = np.setdiff1d(true_pieces[found], 0).size
+    right = np.setdiff1d(found_pieces[truth], 0).size
+    return int(true_pieces.max()), int(hit), int(found_pieces.max() - right)
+
+
+def _pieces(mask: np.ndarray) -> np.ndarray:
+    """Connected parts numbered 1, 2, ...; small ones are 0."""
+    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
+    return sitk.GetArrayFromImage(sitk.RelabelComponent(parts, SMALLEST_PIECE))
 
 
 def summarise(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
@@ -80,8 +116,11 @@ def summarise(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
     return table
 
 
-def write_evaluation(rows: list[dict], out: Path, teachers: dict[str, str]) -> dict:
-    """Write per-case CSV, JSON summary, Markdown, a heat map and an HTML page into a folder; returns the summary."""
+def write_evaluation(rows: list[dict], out: Path, teachers: dict[str, str], worst: WorstCases | None = None) -> dict:
+    """Write per-case CSV, JSON summary, Markdown, a heat map and an HTML page into a folder; returns the summary.
+
+    ``worst`` adds pictures of the worst cases, which show patients: leave them out of what is passed on.
+    """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with (out / PER_CASE).open("w", newline="") as stream:
@@ -90,10 +129,12 @@ def write_evaluation(rows: list[dict], out: Path, teachers: dict[str, str]) -> d
         writer.writerows(rows)
     summary = summarise(rows)
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
-    text = f"{markdown_table(summary, teachers)}\n{distance_table(rows)}\n{worst_cases(rows)}"
+    tables = (markdown_table(summary, teachers), distance_table(rows), pieces_table(rows), worst_cases(rows))
+    text = "\n".join(tables)
     (out / "evaluation.md").write_text(text)
     draw_heat_map(summary, out / HEAT_MAP)
-    (out / "evaluation.html").write_text(page(text, HEAT_MAP))
+    pictures = [HEAT_MAP, *(worst.write(out) if worst else [])]
+    (out / "evaluation.html").write_text(page(text, pictures))
     return summary
 
 
@@ -129,6 +170,17 @@ def distance_table(rows: list[dict]) -> str:
         values = [[row[f"{r} HD95"] for row in of if row[f"{r} HD95"] is not None] for r in REGIONS]
         cells = [f"{np.median(v):.1f} ({len(v)} of {len(of)})" if v else "none" for v in values]
         if of:
+            lines.append(f"| {subset} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def pieces_table(rows: list[dict]) -> str:
+    """Over all cases of a subset: true pieces, how many of them were found, and false ones."""
+    lines = ["| pieces found of all, and false ones | " + " | ".join(REGIONS) + " |", "|---|" + "---|" * len(REGIONS)]
+    for subset in map(subset_name, subsets()):
+        if of := [row for row in rows if row["subset"] == subset]:
+            sums = [[sum(row[f"{region} {name}"] for row in of) for name in PIECES] for region in REGIONS]
+            cells = [f"{hit} of {true}, {false} false" for true, hit, false in sums]
             lines.append(f"| {subset} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

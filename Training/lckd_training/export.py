@@ -23,9 +23,9 @@ from .election import score_table
 from .evaluation import evaluate, markdown_table, worst_cases, write_evaluation
 from .layouts import find_cases
 from .phantom import write_phantoms
-from .training import averaged_network
+from .run_folder import ELECTIONS, LOSSES, PLOT, SPLIT, averaged_network
 
-RECORDS = ("split.json", "losses.csv", "elections.jsonl")
+RECORDS = (SPLIT, LOSSES, ELECTIONS, PLOT)
 """What a run leaves that says how it went; it goes with the model."""
 
 LICENCE = "CC BY-NC 4.0; research use only"
@@ -49,9 +49,9 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in weights.items()})
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
-    split = json.loads((run / "split.json").read_text())
+    split = json.loads((run / SPLIT).read_text())
     cases = held_out(run, data or config.data, split)
-    rows = evaluate(network, cases, config.final_patch, choose_device("auto"), config.rules, echo)
+    rows = evaluate(network, cases, config.window, choose_device("auto"), config.rules, echo)
     summary = write_evaluation(rows, partial / "evaluation", election["teachers"])
     save_file(weights, partial / WEIGHTS)
     (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
@@ -62,7 +62,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
         "name": config.name,
         "version": version,
         "licence": LICENCE,
-        "architecture": {"widths": config.widths, "depth": config.depth},
+        "architecture": config.network,
         "parameters": sum(p.numel() for p in network.parameters()),
         "modalities": list(MODALITIES),
         "regions": list(REGIONS),

@@ -42,8 +42,8 @@ def draw_heat_map(summary: dict[str, dict[str, dict]], path: Path) -> None:
     canvas.save(path, "PNG")
 
 
-def page(markdown: str, picture: str) -> str:
-    """The evaluation's Markdown tables and lines as one HTML page with its heat map."""
+def page(markdown: str, pictures: list[str]) -> str:
+    """The evaluation's Markdown tables and lines as one HTML page; the heat map first, other pictures at the end."""
     body, rows = [], []
     for line in [*markdown.splitlines(), ""]:
         if line.startswith("|"):
@@ -63,7 +63,8 @@ def page(markdown: str, picture: str) -> str:
     )
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Evaluation</title><style>{style}</style>"
-        f"<h1>Evaluation</h1><p><b>{html.escape(NOTICE)}</b></p><img src='{picture}' alt='heat map of Dice'>"
+        f"<h1>Evaluation</h1><p><b>{html.escape(NOTICE)}</b></p><img src='{pictures[0]}' alt='heat map of Dice'>"
         + "".join(body)
+        + "".join(f"<p><img src='{name}' alt='{name}'></p>" for name in pictures[1:])
         + "</html>\n"
     )

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lckd.anatomy import MODALITIES, REGIONS
 from lckd.errors import InputError
-
-from .paper_network import PaperNetwork
+from lckd.paper_network import PaperNetwork
 
 THEIR_MODALITIES = ("FLAIR", "T1", "T1ce", "T2")
 THEIR_REGIONS = ("ET", "WT", "TC")

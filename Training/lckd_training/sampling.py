@@ -3,6 +3,8 @@
 Nothing is drawn from a running generator, so a resumed run sees exactly what an uninterrupted one would have seen.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -13,36 +15,37 @@ from lckd.preprocessing import labels_to_regions
 from .augmentation import Augmentation
 from .config import Config
 from .data import CachedCase
+from .guidance import stage_of
 
 ALL_SUBSETS = subsets()
 
 
 class Samples(Dataset):
-    """Item ``i`` is what iteration ``i`` trains on.
+    """Items ``i * batch`` to ``(i + 1) * batch - 1`` are what iteration ``i`` trains on.
 
-    Returns a dict: ``images`` float32 (4, s, s, s), zeros where the case lacks a modality; ``regions`` float32
-    (3, s, s, s); ``available`` bool (views, 4), first the case's full set, then random subsets of it.
+    Returns a dict: ``images`` float32 (4, z, y, x), zeros where the case lacks a modality; ``regions`` float32
+    (3, z, y, x); ``available`` bool (views, 4), the subsets that are decoded, see ``draw_views``.
     """
 
     def __init__(self, cases: list[CachedCase], config: Config):
         self.cases, self.config = cases, config
 
     def __len__(self) -> int:
-        return self.config.iterations
+        return self.config.iterations * self.config.batch
 
-    def __getitem__(self, iteration: int) -> dict[str, torch.Tensor]:
-        config = self.config
-        case = self.cases[case_order(len(self.cases), iteration, config.seed)]
-        rng = np.random.default_rng((config.seed, iteration))
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        config, iteration = self.config, index // self.config.batch
+        case = self.cases[case_order(len(self.cases), index, config.seed)]
+        rng = np.random.default_rng((config.seed, index))
         late = iteration >= config.final_from * config.iterations
         size = config.final_patch if late else config.patch
         patch = draw_patch(case.labels, size, config.tumour_centred, rng)
-        images = np.zeros((len(MODALITIES), size, size, size), np.float32)
+        images = np.zeros((len(MODALITIES), *size), np.float32)
         held = [MODALITIES.index(name) for name in case.modalities]
         images[held] = padded(case.images, patch, size)
         regions = labels_to_regions(padded(case.labels[None], patch, size)[0], LABELS)
         images, regions = Augmentation(size)(images, regions, seed=int(rng.integers(2**31)))
-        views = [case.modalities, *draw_subsets(case.modalities, config.subsets_per_sample, rng)]
+        views = draw_views(case.modalities, iteration, config, rng)
         available = torch.tensor([[name in view for name in MODALITIES] for view in views])
         return {"images": images, "regions": regions, "available": available}
 
@@ -53,6 +56,29 @@ def case_order(count: int, iteration: int, seed: int) -> int:
     return int(np.random.default_rng((seed, 1, round_)).permutation(count)[place])
 
 
+def draw_views(
+    modalities: tuple[str, ...], iteration: int, config: Config, rng: np.random.Generator
+) -> list[tuple[str, ...]]:
+    """The subsets of a case that are decoded in one sample, by the recipe's ``sampling``.
+
+    - uniform: the full set, and ``subsets_per_sample`` random ones;
+    - ramped: the same, but at first only the full set, the subsets joining in with a chance that rises until
+      ``full_until``;
+    - paper: one subset a sample: the full set until ``full_until``, then one to three modalities, any number alike;
+    - guidance=staged overrides it in its first stage: each modality alone.
+    """
+    if config.guidance == "staged" and stage_of(iteration, config.iterations) == "alone":
+        return [(name,) for name in modalities]
+    if config.sampling == "paper":
+        if iteration < config.full_until or len(modalities) == 1:
+            return [modalities]
+        size = rng.integers(1, len(modalities))
+        return [tuple(sorted(rng.choice(modalities, size, replace=False), key=MODALITIES.index))]
+    if config.sampling == "ramped" and rng.random() * config.full_until >= iteration:
+        return [modalities]
+    return [modalities, *draw_subsets(modalities, config.subsets_per_sample, rng)]
+
+
 def draw_subsets(modalities: tuple[str, ...], count: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
     """Distinct random subsets of the modalities a case has, uniform over all of them, the full set left out."""
     possible = [s for s in ALL_SUBSETS if set(s) < set(modalities)] or [modalities]
@@ -60,27 +86,29 @@ def draw_subsets(modalities: tuple[str, ...], count: int, rng: np.random.Generat
     return [possible[i] for i in picks]
 
 
-def draw_patch(labels: np.ndarray, size: int, tumour_centred: float, rng: np.random.Generator) -> tuple[int, int, int]:
-    """The first corner (z, y, x) of a patch; negative where the case is smaller than the patch."""
-    centre = [rng.uniform(size / 2, max(size / 2, n - size / 2)) for n in labels.shape]
+def draw_patch(
+    labels: np.ndarray, size: Sequence[int], tumour_centred: float, rng: np.random.Generator
+) -> tuple[int, int, int]:
+    """The first corner (z, y, x) of a patch of this size; negative where the case is smaller than the patch."""
+    centre = [rng.uniform(s / 2, max(s / 2, n - s / 2)) for n, s in zip(labels.shape, size, strict=True)]
     if rng.random() < tumour_centred:
         tumour = np.flatnonzero(labels)
         if tumour.size:
             centre = np.unravel_index(tumour[rng.integers(tumour.size)], labels.shape)
-            centre = [c + rng.uniform(-size / 4, size / 4) for c in centre]
+            centre = [c + rng.uniform(-s / 4, s / 4) for c, s in zip(centre, size, strict=True)]
     corner = []
-    for middle, n in zip(centre, labels.shape, strict=True):
-        slack = n - size
-        corner.append(slack // 2 if slack < 0 else int(np.clip(middle - size / 2, 0, slack)))
+    for middle, n, s in zip(centre, labels.shape, size, strict=True):
+        slack = n - s
+        corner.append(slack // 2 if slack < 0 else int(np.clip(middle - s / 2, 0, slack)))
     return tuple(corner)
 
 
-def padded(array: np.ndarray, corner: tuple[int, int, int], size: int) -> np.ndarray:
-    """The (c, size, size, size) patch at a corner of (c, z, y, x), zeros outside."""
-    out = np.zeros((array.shape[0], size, size, size), array.dtype)
+def padded(array: np.ndarray, corner: tuple[int, int, int], size: Sequence[int]) -> np.ndarray:
+    """The patch (c, *size) at a corner of (c, z, y, x), zeros outside."""
+    out = np.zeros((array.shape[0], *size), array.dtype)
     source, target = [], []
-    for first, n in zip(corner, array.shape[1:], strict=True):
-        source.append(slice(max(first, 0), min(first + size, n)))
+    for first, n, edge in zip(corner, array.shape[1:], size, strict=True):
+        source.append(slice(max(first, 0), min(first + edge, n)))
         target.append(slice(max(-first, 0), max(-first, 0) + source[-1].stop - source[-1].start))
     out[:, *target] = array[:, *source]
     return out

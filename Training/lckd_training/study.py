@@ -13,13 +13,22 @@ import numpy as np
 from lckd.anatomy import REGIONS
 from lckd.inference import choose_device
 
-from .config import STRATEGIES, Config
+from .config import Config
 from .election import NO_RULES, elect
 from .evaluation import evaluate, mean_dice, scores_alone, summarise
 from .export import held_out
-from .training import CHECKPOINT, averaged_network, train
+from .run_folder import CHECKPOINT, SPLIT, averaged_network
+from .training import train
 
 TABLE, RESULTS = "study.md", "study.json"
+STRATEGIES = {
+    "elected": {"strategy": "elected"},
+    "fixed": {"strategy": "fixed"},
+    "all": {"strategy": "all"},
+    "none": {"strategy": "none"},
+    "guidance, joint": {"strategy": "none", "guidance": "joint"},
+    "guidance, staged": {"strategy": "none", "guidance": "staged"},
+}
 
 
 def study(config: Config, data: Path, out: Path, seeds: int, echo=print) -> str:
@@ -27,10 +36,10 @@ def study(config: Config, data: Path, out: Path, seeds: int, echo=print) -> str:
     out = Path(out)
     results: dict[str, list[dict]] = {strategy: [] for strategy in STRATEGIES}
     for seed in range(seeds):
-        for strategy in STRATEGIES:
+        for strategy, settings in STRATEGIES.items():
             echo(f"{strategy}, seed {seed}")
-            own = dataclasses.replace(config, strategy=strategy, seed=config.seed + seed)
-            results[strategy].append(_one(own, data, out / f"{strategy}-{seed}", echo))
+            own = dataclasses.replace(config, seed=config.seed + seed, **settings)
+            results[strategy].append(_one(own, data, out / f"{strategy.replace(', ', '-')}-{seed}", echo))
     table = markdown(results, config)
     (out / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
     (out / TABLE).write_text(table)
@@ -44,8 +53,8 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
         return json.loads(result.read_text())
     train(config, data, run, resume=(run / CHECKPOINT).is_file(), echo=echo)
     network, *_ = averaged_network(run)
-    cases = held_out(run, data, json.loads((run / "split.json").read_text()))
-    rows = evaluate(network, cases, config.final_patch, choose_device("auto"), NO_RULES, lambda words: None)
+    cases = held_out(run, data, json.loads((run / SPLIT).read_text()))
+    rows = evaluate(network, cases, config.window, choose_device("auto"), NO_RULES, lambda words: None)
     found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers}
     result.write_text(json.dumps(found))
     return found

@@ -1,121 +1,158 @@
-"""The training loop: one iteration is one patch of one case, encoded once and decoded as the full set and subsets.
+"""The training loop: an iteration is one patch of each of ``batch`` cases, encoded once and decoded as several subsets.
 
-Lightning Fabric brings devices and precision. Everything random is a function of (seed, iteration), see ``sampling``,
-so a checkpoint is weights, optimiser, teachers and an iteration number, and a resumed run repeats nothing.
+Lightning Fabric brings devices, precision and several processes (``torchrun``). Everything random is a function of
+(seed, iteration), see ``sampling``, so a checkpoint is weights, optimiser, teachers and an iteration number, a resumed
+run repeats nothing, and several processes see what one would have seen.
 """
 
-import csv
 import json
 import math
 import os
 import time
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import yaml
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
 
 from lckd.anatomy import MODALITIES
+from lckd.architectures import build_network
 from lckd.errors import InputError
 from lckd.model_folder import load_model
-from lckd.network import Network
 from lckd.preprocessing import Preprocessing
 
 from .config import Config
 from .data import CachedCase, prepared_cases, split
-from .distillation import Losses
-from .election import Election, elect, single_modality_scores
+from .distillation import NAMES, Decoded, Lesson, Losses, guidance_distance
+from .election import Election, elect, single_modality_scores, single_teacher
+from .guidance import first_stage_ends, guided_modalities, stage_of, train_only
 from .layouts import describe, find_cases
+from .run_folder import (
+    CHECKPOINT,
+    SPLIT,
+    Logs,
+    check_same_recipe,
+    load_checkpoint,
+    save_checkpoint,
+    sole_trainer,
+    write_recipe,
+)
 from .sampling import Samples
-
-CHECKPOINT, LOSSES, ELECTIONS = "last.pt", "losses.csv", "elections.jsonl"
 
 
 def train(config: Config, data: Path, out: Path, resume: bool, skip_bad: bool = False, echo=print) -> Path:
-    """Train to the end of the recipe's schedule in the run folder ``out``; returns that folder."""
+    """Train to the end of the recipe's schedule in the run folder ``out``; returns that folder.
+
+    Under ``torchrun`` every process calls this; the first one prepares, elects and writes.
+    """
     out = Path(out)
-    if (out / CHECKPOINT).exists() and not resume:
+    fabric = start_fabric(config)
+    first = fabric.global_rank == 0
+    echo = echo if first else _silent
+    if first and (out / CHECKPOINT).exists() and not resume:
         raise InputError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
     found = find_cases(data)
     echo(describe(found))
     validation = config.validation_cases
     if resume:
         check_same_recipe(config, out)
-        validation = json.loads((out / "split.json").read_text())["validation"]
+        validation = json.loads((out / SPLIT).read_text())["validation"]
     groups = split(found, validation, config.seed)
-    out.mkdir(parents=True, exist_ok=True)
-    with sole_trainer(out):
-        training_cases, validation_cases = (
-            prepared_cases(group, Preprocessing(), out / "cache", skip_bad, echo) for group in groups
-        )
+    if first:
+        out.mkdir(parents=True, exist_ok=True)
+    with sole_trainer(out) if first else nullcontext():
+        with fabric.rank_zero_first():  # the first process fills the cache, the others find it full
+            training_cases, held_out = (
+                prepared_cases(group, Preprocessing(), out / "cache", skip_bad, echo) for group in groups
+            )
         if not training_cases:
             raise InputError(f"{data}: no case is left to train on")
-        echo(f"{len(training_cases)} cases to train on, {len(validation_cases)} held out for election")
-        (out / "config.yaml").write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
-        names = {"training": [c.name for c in training_cases], "validation": [c.name for c in validation_cases]}
-        (out / "split.json").write_text(json.dumps(names, indent=1))
-        run = Run(config, out, validation_cases, echo)
+        echo(f"{len(training_cases)} cases to train on, {len(held_out)} held out for election")
+        if first:
+            write_recipe(config, data, out)
+            names = {"training": [c.name for c in training_cases], "validation": [c.name for c in held_out]}
+            (out / SPLIT).write_text(json.dumps(names, indent=1))
+        run = Run(config, out, held_out if config.elect_on == "held_out" else training_cases, echo, fabric)
         if resume:
             run.load()
         run.fit(Samples(training_cases, config))
     return out
 
 
-@contextmanager
-def sole_trainer(out: Path):
-    """Hold a run folder for this process. Raises InputError while another one that still runs holds it."""
-    lock = out / "trainer.pid"
-    try:
-        held_by = int(lock.read_text())
-        os.kill(held_by, 0)
-    except (OSError, ValueError):
-        pass  # nobody, or a process that is gone
-    else:
-        if held_by != os.getpid():
-            raise InputError(f"{out}: process {held_by} trains in it; wait for it, or choose another --out")
-    lock.write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+def start_fabric(config: Config) -> Fabric:
+    """One process, or this one among those that ``torchrun`` started. Raises InputError where they cannot share."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Fabric(accelerator="auto", devices=1, precision=config.precision)
+    if config.batch % world:
+        raise InputError(
+            f"batch={config.batch} cannot be shared by {world} processes; choose a multiple, batch={world}"
+        )
+    if config.guidance == "staged":
+        raise InputError("guidance=staged freezes parts of the network in turn, which one process must do alone")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    strategy = DDPStrategy(find_unused_parameters=True)
+    fabric = Fabric(
+        accelerator="auto", devices=local, num_nodes=world // local, strategy=strategy, precision=config.precision
+    )
+    fabric.launch()
+    return fabric
 
 
-def check_same_recipe(config: Config, out: Path) -> None:
-    """Raise InputError when a resumed run's recipe differs in more than how long and how it is kept."""
-    load_checkpoint(out, torch.device("cpu"))
-    stored = yaml.safe_load((out / "config.yaml").read_text())
-    free = {
-        "data", "iterations", "final_from", "checkpoint_every", "workers", "smallest_piece_ml", "smallest_et_ml",
-    }  # fmt: skip
-    for key, value in config.as_dict().items():
-        if key not in free and stored.get(key) != value:
-            raise InputError(f"{out}: was begun with {key}={stored.get(key)}, not {value}; resume with the same recipe")
+class Views(nn.Module):
+    """A sample in one forward, as several processes need it: encode each modality once, decode every view."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, available: Tensor) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """images (4, z, y, x), available (views, 4) -> what ``Decoded`` holds."""
+        index = torch.arange(len(MODALITIES), device=images.device)
+        features = self.network.encode(images[:, None], index)
+        spread = [f[None].expand(len(available), *f.shape) for f in features]
+        if not getattr(self.network, "guides", None):
+            return self.network.decode(spread, available), features[-1], {}
+        imagined = self.network.imagine(spread[-1], available)
+        return self.network.decode(spread, available, imagined), features[-1], imagined
 
 
 class Run:
-    """A network in training: its optimiser, its running average (EMA), its teachers and where it stands."""
+    """A network in training: its optimiser, its running average (EMA), its teachers and where it stands.
 
-    def __init__(self, config: Config, out: Path, validation: list[CachedCase], echo=print):
-        self.config, self.out, self.validation, self.echo = config, out, validation, echo
-        self.fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
+    Args:
+        electing: the cases that elections are held on.
+    """
+
+    def __init__(self, config: Config, out: Path, electing: list[CachedCase], echo=print, fabric: Fabric | None = None):
+        self.config, self.out, self.electing, self.echo = config, out, electing, echo
+        self.fabric = fabric or start_fabric(config)
         torch.manual_seed(config.seed)
-        network = Network(config.widths, config.depth).to(memory_format=torch.channels_last_3d)
+        self.network = build_network(config.network).to(memory_format=torch.channels_last_3d)
         if config.initial:
-            network.load_state_dict(load_model(config.initial).network().state_dict())
-        average = Network(config.widths, config.depth).to(memory_format=torch.channels_last_3d)
-        average.load_state_dict(network.state_dict())
+            self.network.load_state_dict(load_model(config.initial).network().state_dict(), strict=not config.guided)
+        average = build_network(config.network).to(memory_format=torch.channels_last_3d)
+        average.load_state_dict(self.network.state_dict())
         self.average = average.to(self.fabric.device).eval().requires_grad_(False)
-        optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        self.network, self.optimiser = self.fabric.setup(network, optimiser)
-        self.network.mark_forward_method("encode")
-        self.network.mark_forward_method("decode")
+        self.views, self.optimiser = self.fabric.setup(Views(self.network), self._optimiser())
         # Without distillation the full set teaches the subsets nothing either.
-        self.losses = Losses(config.feature_weight, config.logit_weight if config.strategy != "none" else 0.0)
+        logit_weight = config.logit_weight if config.strategy != "none" else 0.0
+        self.losses = Losses(config.feature_weight, logit_weight, config.guidance_weight)
+        self.plain = Losses(0.0, 0.0)
         self.iteration = 0
         self.elections: list[Election] = []
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        config, parameters = self.config, self.network.parameters()
+        if config.optimiser == "sgd":
+            options = {"momentum": 0.99, "nesterov": True, "weight_decay": config.weight_decay}
+            return torch.optim.SGD(parameters, config.learning_rate, **options)
+        return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
 
     @property
     def teachers(self) -> dict[str, str]:
@@ -123,72 +160,126 @@ class Run:
         return self.elections[-1].teachers if self.elections else {}
 
     @property
-    def teaching(self) -> set[str]:
-        """The modalities whose features the others learn from now, by the recipe's strategy."""
-        return {
-            "elected": set(self.teachers.values()),
-            "fixed": {self.config.fixed_teacher},
-            "all": set(MODALITIES),
-            "none": set(),
-        }[self.config.strategy]
+    def lessons(self) -> list[Lesson]:
+        """Whose features the others learn from now, and where, by the recipe's strategy."""
+        config = self.config
+        if config.strategy == "elected":
+            elected = single_teacher(self.teachers) if config.single_teacher else self.teachers
+            if config.per_region:
+                return [(teacher, region) for region, teacher in elected.items()]
+            return [(name, None) for name in MODALITIES if name in elected.values()]
+        return [(name, None) for name in {"fixed": (config.fixed_teacher,), "all": MODALITIES}.get(config.strategy, ())]
+
+    @property
+    def stage(self) -> str:
+        """The stage of staged guidance that the coming iteration belongs to; of any other run the last one."""
+        staged = self.config.guidance == "staged"
+        return stage_of(self.iteration, self.config.iterations) if staged else "joint"
 
     def fit(self, samples: Samples) -> None:
         """Go on from where the run stands to the end of the schedule, saving as it goes."""
-        config = self.config
-        rest = Subset(samples, range(self.iteration, config.iterations))
-        loader = DataLoader(rest, batch_size=None, num_workers=config.workers)
-        started, first = time.monotonic(), self.iteration
+        config, fabric = self.config, self.fabric
+        mine = range(fabric.global_rank, config.batch, fabric.world_size)
+        rest = [i * config.batch + j for i in range(self.iteration, config.iterations) for j in mine]
+        loader = iter(DataLoader(Subset(samples, rest), batch_size=None, num_workers=config.workers))
+        logs = Logs(self.out, self.iteration, self.elections) if fabric.global_rank == 0 else None
+        bar = tqdm(
+            total=config.iterations, initial=self.iteration, unit="it", disable=True if fabric.global_rank else None
+        )
+        started, begun_at = time.monotonic(), self.iteration
         try:
-            for sample in loader:
-                losses = self.step({k: v.to(self.fabric.device) for k, v in sample.items()})
+            while self.iteration < config.iterations:
+                losses = self.step([fabric.to_device(next(loader)) for _ in mine])
                 self.iteration += 1
-                self._log(losses, (time.monotonic() - started) / (self.iteration - first))
-                if self.iteration % config.elect_every == 0 or self.iteration == config.iterations:
+                bar.update()
+                bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items() if value}, refresh=False)
+                if logs:
+                    logs.losses(self.iteration, losses, config.learning_rate * self.rate())
+                if bar.disable and self.iteration % 20 == 0:
+                    self._tell(losses, (time.monotonic() - started) / (self.iteration - begun_at))
+                if self._election_is_due():
                     self.elect()
+                    if logs:
+                        logs.election(self.elections)
                 if self.iteration % config.checkpoint_every == 0 or self.iteration == config.iterations:
                     self.save()
         except KeyboardInterrupt:
             self.save()
             self.echo(f"stopped and saved at iteration {self.iteration}; go on with: lckd train ... --resume")
             raise
+        finally:
+            bar.close()
+            if logs:
+                logs.close()
 
-    def step(self, sample: dict[str, torch.Tensor]) -> dict[str, float]:
-        """One iteration; returns the losses by name. Raises InputError when the loss is not a number."""
+    def step(self, samples: list[dict[str, Tensor]]) -> dict[str, float]:
+        """One iteration; returns the losses by name, means over all processes' samples.
+
+        Raises:
+            InputError: the loss is not a number.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * self.rate()
-        available = sample["available"]
-        views = len(available)
-        with self.fabric.autocast():
-            index = torch.arange(len(MODALITIES), device=available.device)
-            features = self.network.encode(sample["images"][:, None], index)
-            spread = [f[None].expand(views, *f.shape) for f in features]
-            logits = self.network.decode(spread, available)
-        losses = self.losses(logits, sample["regions"], features[-1], available[0], self.teaching)
-        total = sum(losses.values())
-        if not math.isfinite(total.item()):
-            raise InputError(f"the loss is {total.item()} at iteration {self.iteration}; the last checkpoint is kept")
+        if self.config.guidance == "staged":
+            train_only(self.network, self.stage)
         self.optimiser.zero_grad()
-        self.fabric.backward(total)
-        self.fabric.clip_gradients(self.network, self.optimiser, max_norm=1.0, error_if_nonfinite=False)
+        sums = torch.zeros(len(NAMES), device=self.fabric.device)
+        for number, sample in enumerate(samples, 1):
+            with self.fabric.no_backward_sync(self.views, enabled=number < len(samples)):
+                losses = self.sample_losses(sample)
+                total = sum(losses.values()) / len(samples)
+                if not math.isfinite(total.item()):
+                    raise InputError(
+                        f"the loss is {total.item()} at iteration {self.iteration}; the last checkpoint is kept"
+                    )
+                if total.requires_grad:  # an imitating guide learns nothing from a case that lacks its teacher
+                    self.fabric.backward(total)
+            sums += torch.stack([torch.as_tensor(losses.get(name, 0.0), device=sums.device) for name in NAMES]).detach()
+        self.fabric.clip_gradients(self.views, self.optimiser, max_norm=1.0, error_if_nonfinite=False)
         self.optimiser.step()
         self._average()
-        return {name: value.item() for name, value in losses.items()}
+        means = self.fabric.all_reduce(sums / len(samples), reduce_op="mean")
+        return dict(zip(NAMES, means.tolist(), strict=True))
+
+    def sample_losses(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
+        images, regions, available = sample["images"], sample["regions"], sample["available"]
+        found = Decoded(*self.views(images, available))
+        if self.stage == "imitate":
+            return {"guidance": guidance_distance(found.bottleneck, available, found.imagined)}
+        if self.stage in ("alone", "through"):
+            return self.plain(found, regions, available, [])
+        taught = None
+        if self.config.ema_teacher:
+            with torch.no_grad(), self.fabric.autocast():
+                taught = Decoded(*Views(self.average)(images, available[:1]))
+        return self.losses(found, regions, available, self.lessons, taught)
 
     def rate(self) -> float:
         """The learning rate's factor: a linear warm-up, then the polynomial decay of the paper (power 0.9)."""
+        ends = [*self.config.learning_rate_stages, self.config.iterations]
+        end = next((end for end in ends if self.iteration < end), self.config.iterations)
         rise = min(1.0, (self.iteration + 1) / max(1, self.config.warm_up))
-        return rise * (1 - self.iteration / self.config.iterations) ** 0.9
+        return rise * max(0.0, 1 - self.iteration / end) ** 0.9
+
+    def _election_is_due(self) -> bool:
+        iteration, config = self.iteration, self.config
+        if config.guidance == "staged":
+            return first_stage_ends(iteration, config.iterations)
+        return iteration % config.elect_every == 0 or iteration == config.iterations
 
     def elect(self) -> None:
-        scores = single_modality_scores(self.average, self.validation, self.config.final_patch, self.fabric.device)
-        election = elect(scores, self.teachers, self.iteration)
-        self.elections.append(election)
-        with (self.out / ELECTIONS).open("a") as stream:
-            stream.write(json.dumps(asdict(election)) + "\n")
-        self.echo(f"iteration {self.iteration}: teachers {election.teachers}, scores {election.scores}")
+        """The first process elects, so that all have the same teachers."""
+        election = None
+        if self.fabric.global_rank == 0:
+            scores = single_modality_scores(self.average, self.electing, self.config.window, self.fabric.device)
+            election = elect(scores, self.teachers, self.iteration)
+            self.echo(f"iteration {self.iteration}: teachers {election.teachers}, scores {election.scores}")
+        self.elections.append(self.fabric.broadcast(election))
+        if self.config.guided:
+            for network in (self.network, self.average):
+                network.guided.copy_(torch.tensor(guided_modalities(self.teachers)))
 
     def save(self) -> None:
-        """Write the checkpoint whole or not at all."""
         state = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -196,9 +287,8 @@ class Run:
             "iteration": self.iteration,
             "elections": [asdict(e) for e in self.elections],
         }
-        partial = self.out / (CHECKPOINT + ".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.out / CHECKPOINT)
+        if self.fabric.global_rank == 0:
+            save_checkpoint(self.out, state)
 
     def load(self) -> None:
         state = load_checkpoint(self.out, self.fabric.device)
@@ -207,17 +297,6 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.iteration = state["iteration"]
         self.elections = [Election(**e) for e in state["elections"]]
-        self._forget_after(state["iteration"])
-
-    def _forget_after(self, iteration: int) -> None:
-        """Cut the logs back to the checkpoint: what came after it will be done, and written, again."""
-        path = self.out / LOSSES
-        if path.exists():
-            head, *rows = path.read_text().splitlines(keepends=True)
-            kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= iteration]
-            path.write_text(head + "".join(kept))
-        if (self.out / ELECTIONS).exists():
-            (self.out / ELECTIONS).write_text("".join(json.dumps(asdict(e)) + "\n" for e in self.elections))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -225,33 +304,11 @@ class Run:
         for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
 
-    def _log(self, losses: dict[str, float], seconds: float) -> None:
-        path = self.out / LOSSES
-        new = not path.exists()
-        names = ["dice", "cross_entropy", "logit_distillation", "feature_distillation"]
-        with path.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["iteration", *names])
-            writer.writerow([self.iteration, *(f"{losses.get(name, 0):.5f}" for name in names)])
-        if self.iteration % 20 == 0:
-            left = seconds * (self.config.iterations - self.iteration) / 60
-            shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-            self.echo(f"{self.iteration}/{self.config.iterations} {seconds:.2f} s each, {left:.0f} min left: {shown}")
+    def _tell(self, losses: dict[str, float], seconds: float) -> None:
+        left = seconds * (self.config.iterations - self.iteration) / 60
+        shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items() if value)
+        self.echo(f"{self.iteration}/{self.config.iterations} {seconds:.2f} s each, {left:.0f} min left: {shown}")
 
 
-def load_checkpoint(run: Path, device: torch.device) -> dict:
-    """The last checkpoint of a run folder. Raises InputError when there is none."""
-    path = Path(run) / CHECKPOINT
-    if not path.is_file():
-        raise InputError(f"{run}: no checkpoint ({CHECKPOINT}) in this folder; train first, without --resume")
-    return torch.load(path, map_location=device, weights_only=True)
-
-
-def averaged_network(run: Path) -> tuple[Network, Config, dict]:
-    """The running average of a run's last checkpoint, ready to predict, the run's recipe and the checkpoint."""
-    state = load_checkpoint(run, torch.device("cpu"))
-    config = Config(**yaml.safe_load((Path(run) / "config.yaml").read_text()))
-    network = Network(config.widths, config.depth)
-    network.load_state_dict(state["average"])
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d), config, state
+def _silent(words: str) -> None:
+    pass

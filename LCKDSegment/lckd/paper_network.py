@@ -3,11 +3,11 @@
 Wang et al., MICCAI 2023 (arXiv 2310.01035), as the authors' code has it: 43,656,672 parameters, 0.754 TFLOP for one
 80x160x160 patch of four modalities. Written anew from its description; ``official`` maps the authors' weights onto it.
 
-What is theirs and odd is kept, and each has a switch or a note: the ASPP's global branch is constant in space, so the
-instance norm after the merge removes it (a dead branch, kept for its parameters); the skip features of a missing
-modality come from encoding an image of zeros (``missing_skips="zero_image"``; ``"mean"`` fills them as the bottleneck
-is filled).
-Arrays are (batch, channels, z, y, x); sizes divide by 16, 32, 32.
+What is theirs and odd is the default, and each has a switch: the ASPP's global branch is constant in space, so the
+instance norms on it and after the merge remove it (``global_branch="dead"``; ``"live"`` norms groups of channels);
+the skip features of a missing modality come from encoding an image of zeros (``missing_skips="zero_image"``; ``"mean"``
+fills them as the bottleneck is filled). Neither switch changes a parameter.
+Arrays are (batch, channels, z, y, x); sizes divide by ``PaperNetwork.stride``.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
-from lckd.anatomy import MODALITIES, REGIONS
+from .anatomy import MODALITIES, REGIONS
 
 SLOPE = 0.01
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (320, 3, 2))
@@ -43,18 +43,22 @@ class StandardisedConvolution(nn.Conv3d):
 
 
 class Layer(nn.Module):
-    """Standardised convolution, instance norm, leaky ReLU (``active``)."""
+    """Standardised convolution, norm (of each channel, or of ``groups`` of them), leaky ReLU (``active``)."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride=1, dilation: int = 1, active: bool = True):
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stride=1, dilation: int = 1, active: bool = True, groups: int = 0
+    ):
         super().__init__()
         self.convolution = StandardisedConvolution(inputs, outputs, size, stride, dilation)
-        self.norm = nn.InstanceNorm3d(outputs, affine=True)
+        self.norm = nn.GroupNorm(groups, outputs) if groups else nn.InstanceNorm3d(outputs, affine=True)
         self.active = active
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.convolution(x)
-        # Of one voxel instance norm leaves its shift; torch refuses to compute that.
-        x = self.norm(x) if x[0, 0].numel() > 1 else x * 0 + self.norm.bias[:, None, None, None]
+        if isinstance(self.norm, nn.InstanceNorm3d) and x[0, 0].numel() == 1:
+            x = x * 0 + self.norm.bias[:, None, None, None]  # of one voxel only its shift is left; torch refuses that
+        else:
+            x = self.norm(x)
         return leaky_relu(x, SLOPE) if self.active else x
 
 
@@ -83,11 +87,11 @@ def stage(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:
 class AtrousPyramid(nn.Module):
     """ASPP: a 1x1x1, three dilated 3x3x3 and a global branch, merged by a 1x1x1."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, groups: int):
         super().__init__()
         self.local = nn.ModuleList([Layer(width, width, 1), *(Layer(width, width, 3, dilation=d) for d in (2, 4, 8))])
-        self.whole = Layer(width, width, 1)
-        self.merge = Layer(5 * width, width, 1)
+        self.whole = Layer(width, width, 1, groups=groups)
+        self.merge = Layer(5 * width, width, 1, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         whole = self.whole(x.mean((2, 3, 4), keepdim=True)).expand_as(x)
@@ -99,9 +103,12 @@ class PaperNetwork(nn.Module):
 
     Args:
         missing_skips: ``zero_image`` (the authors') or ``mean``: where a missing modality's skip features come from.
+        global_branch: ``dead`` (the authors') or ``live``: whether ASPP's global branch changes anything.
     """
 
-    def __init__(self, missing_skips: str = "zero_image"):
+    stride = (16, 32, 32)
+
+    def __init__(self, missing_skips: str = "zero_image", global_branch: str = "dead"):
         super().__init__()
         self.missing_skips = missing_skips
         count = len(MODALITIES)
@@ -110,7 +117,7 @@ class PaperNetwork(nn.Module):
         inputs = (SKIPS[0], *(4 * width for width, _, _ in STAGES))
         self.stages = nn.ModuleList(stage(i, *facts) for i, facts in zip(inputs, STAGES, strict=False))
         self.reduce = Layer(4 * STAGES[-1][0], BOTTLENECK, 1)
-        self.pyramid = AtrousPyramid(BOTTLENECK)
+        self.pyramid = AtrousPyramid(BOTTLENECK, groups=32 if global_branch == "live" else 0)
         widths = zip((count * BOTTLENECK, *RISES), RISES, strict=False)
         self.rises = nn.ModuleList(nn.ConvTranspose3d(i, o, 2, 2, bias=False) for i, o in widths)
         self.skips = nn.ModuleList(Layer(count * s, o, 1) for s, o in zip(SKIPS[::-1], RISES, strict=True))
@@ -119,27 +126,54 @@ class PaperNetwork(nn.Module):
         for module in (*self.rises, self.head):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """images (n, 1, z, y, x), one modality each -> skip features, finest first, and the bottleneck last."""
+    def encode(self, images: Tensor, modality: Tensor | None = None) -> list[Tensor]:
+        """images (n, 1, z, y, x), one modality each -> skip features, finest first, and the bottleneck last.
+
+        ``modality`` is taken for the compact network's sake; this one is not told which contrast it looks at.
+        """
         features = [self.stem(images)]
         x = self.pool(features[0])
         for blocks in self.stages:
             features.append(x := blocks(x))
         return [*features[:-1], self.pyramid(self.reduce(x))]
 
-    def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
-        """Logits (batch, 3, z, y, x) of images (batch, k, z, y, x), whose k channels are these modalities."""
-        places = [modalities.index(name) if name in modalities else None for name in MODALITIES]
-        features = [f.unflatten(0, images.shape[:2]) for f in self.encode(images.flatten(0, 1)[:, None])]
-        fills = [feature.mean(1) for feature in features]
-        if None in places and self.missing_skips == "zero_image":
-            zeros = self.encode(torch.zeros_like(images[:, :1]))
-            fills[:-1] = zeros[:-1]  # at the bottleneck the mean stands, as in the paper
-        columns = [
-            torch.cat([fill if place is None else feature[:, place] for place in places], 1)
-            for feature, fill in zip(features, fills, strict=True)
-        ]
+    def decode(self, features: list[Tensor], available: Tensor) -> Tensor:
+        """Features of each level as (batch, k, channels, z, y, x) and (batch, 4) booleans -> logits at full size."""
+        zeros = None
+        if self.missing_skips == "zero_image" and not available.all():
+            depth, height, width = features[0].shape[3:]
+            zeros = self.encode(features[0].new_zeros(1, 1, depth, 2 * height, 2 * width))
+        columns = []
+        for level, feature in enumerate(features):
+            mean_fills = zeros is None or level == len(features) - 1  # at the bottleneck in any case, as in the paper
+            columns.append(filled(feature, available, None if mean_fills else zeros[level]))
         *skips, x = columns
         for rise, skip, refine, feature in zip(self.rises, self.skips, self.refine, reversed(skips), strict=True):
             x = refine(rise(x) + skip(feature))
         return interpolate(self.head(x), scale_factor=(1, 2, 2), mode="trilinear")
+
+    def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
+        """Logits (batch, 3, z, y, x) of images (batch, k, z, y, x), whose k channels are these modalities."""
+        order = sorted(range(len(modalities)), key=lambda i: MODALITIES.index(modalities[i]))
+        available = torch.tensor([[name in modalities for name in MODALITIES]] * len(images), device="cpu")
+        features = self.encode(images[:, order].flatten(0, 1)[:, None])
+        return self.decode([f.unflatten(0, images.shape[:2]) for f in features], available)
+
+
+def filled(feature: Tensor, available: Tensor, fill: Tensor | None) -> Tensor:
+    """The modalities' features side by side, (batch, 4 * channels, z, y, x), missing ones as ``fill`` or as the mean.
+
+    Args:
+        feature: (batch, k, channels, z, y, x), of all four modalities or of the available ones alone.
+        available: (batch, 4) booleans; where k < 4 the same for the whole batch.
+    """
+    if available.all():
+        return feature.flatten(1, 2)
+    available = available.to(feature.device)
+    if feature.shape[1] < len(MODALITIES):
+        held, feature = feature, feature.new_zeros(len(feature), len(MODALITIES), *feature.shape[2:])
+        feature[:, available[0]] = held
+    there = available[:, :, None, None, None, None]
+    if fill is None:
+        fill = (feature * there).sum(1) / available.sum(1)[:, None, None, None, None]
+    return torch.where(there, feature, fill[:, None]).flatten(1, 2)

@@ -1,0 +1,55 @@
+"""Several processes (torchrun, gloo) train as one would."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from lckd.errors import InputError
+from lckd_training.config import Config
+from lckd_training.run_folder import load_checkpoint
+from lckd_training.training import start_fabric
+from small_phantoms import write_small_phantoms
+
+SETTINGS = ["widths=[4,8]", "depth=1", "patch=32", "final_patch=64", "final_from=1", "iterations=3", "elect_every=2"]
+SETTINGS += ["batch=2", "workers=0", "warm_up=1", "precision=32-true", "validation_cases=[Phantom_00_000]"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same recipe trained by one process and by two."""
+    folder = tmp_path_factory.mktemp("processes")
+    write_small_phantoms(folder / "data", cases=3, size=48, spacing=1.5, seed=0)
+    (folder / "recipe.yaml").write_text("name: tiny\n")
+    command = ["-m", "lckd", "train", str(folder / "recipe.yaml"), "--data", str(folder / "data"), *SETTINGS]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for name, how in (("one", []), ("two", torchrun)):
+        done = subprocess.run(
+            [sys.executable, *how, *command, "--out", str(folder / name)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def test_two_processes_have_the_losses_of_one(runs):
+    one, two = (list(csv.DictReader((runs / name / "losses.csv").open())) for name in ("one", "two"))
+    assert [row["iteration"] for row in one] == [row["iteration"] for row in two] == ["1", "2", "3"]
+    for a, b in zip(one, two, strict=True):
+        assert np.allclose([float(v) for v in a.values()], [float(v) for v in b.values()], atol=1e-4)
+
+
+def test_two_processes_end_at_the_weights_of_one(runs):
+    one, two = (load_checkpoint(runs / name, torch.device("cpu")) for name in ("one", "two"))
+    assert [e["teachers"] for e in one["elections"]] == [e["teachers"] for e in two["elections"]]
+    assert all(torch.allclose(one["average"][key], two["average"][key], atol=1e-4) for key in one["average"])
+
+
+def test_processes_that_cannot_share_a_batch_are_told(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="batch=1 cannot be shared by 2 processes; choose a multiple, batch=2"):
+        start_fabric(Config(batch=1))
+    with pytest.raises(InputError, match="guidance=staged"):
+        start_fabric(Config(batch=2, guidance="staged"))

@@ -1,0 +1,84 @@
+"""What a researcher reads: comparisons, worst cases, the elections' plot, chosen subsets."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lckd.anatomy import MODALITIES, subset_name, subsets
+from lckd.errors import InputError
+from lckd_training.cli import _subsets
+from lckd_training.comparison import compare
+from lckd_training.data import CachedCase
+from lckd_training.election import Election
+from lckd_training.election_plot import COLOURS, draw_elections
+from lckd_training.worst_cases import FOUND, TRUTH, WorstCases
+
+
+def evaluation(folder, gain, cases=8):
+    folder.mkdir()
+    with (folder / "per_case.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["case", "subset", "ET", "TC", "WT"])
+        writer.writeheader()
+        for case in range(cases):
+            for subset in map(subset_name, subsets()):
+                writer.writerow(
+                    {
+                        "case": case,
+                        "subset": subset,
+                        "ET": 0.5,
+                        "TC": 0.5 + gain * (case + 1),
+                        "WT": 0.6 + gain * (-1) ** case,
+                    }
+                )
+    return folder
+
+
+def test_comparison_pairs_the_cases(tmp_path):
+    table = compare(evaluation(tmp_path / "a", 0.01), evaluation(tmp_path / "b", 0.0))
+    row = next(line for line in table.splitlines() if line.startswith("| T1ce+T2 |"))
+    assert row == "| T1ce+T2 | +0.000 (p 1.000) | +0.045 (p 0.008) | +0.000 (p 1.000) |"
+    assert "8 cases in common" in table
+
+
+def test_comparison_of_strangers_is_refused(tmp_path):
+    evaluation(tmp_path / "a", 0.0)
+    with pytest.raises(InputError, match="holds no evaluation"):
+        compare(tmp_path / "a", tmp_path)
+    other = evaluation(tmp_path / "b", 0.0)
+    (other / "per_case.csv").write_text("case,subset,ET,TC,WT\nsomebody,T1,0,0,0\n")
+    with pytest.raises(InputError, match="no case and subset in common"):
+        compare(tmp_path / "a", other)
+
+
+def test_worst_cases_are_kept_and_drawn(tmp_path):
+    worst, size = WorstCases(), (20, 40, 50)
+    truth = np.zeros((3, *size), bool)
+    truth[:, 5:9, 10:20, 10:20] = True
+    found = truth.copy()
+    found[:, 14:16, 25:35, 30:40] = True
+    images = np.random.default_rng(0).random((2, *size)).astype(np.float16)
+    for name, dice in (("good", 0.9), ("bad", 0.3), ("fair", 0.6)):
+        case = CachedCase(name, ("T1", "FLAIR"), images, truth[0].astype(np.uint8))
+        worst.see(case, np.full(3, dice), found, truth)
+    assert [kept[0][1] for kept in worst.kept.values()] == ["bad"] * 3
+    names = worst.write(tmp_path)
+    assert names == ["worst_ET_1.png", "worst_TC_1.png", "worst_WT_1.png"]
+    colours = {colour for _, colour in Image.open(tmp_path / names[0]).getcolors(1 << 20)}
+    assert FOUND in colours and TRUTH not in colours, "the slice with most that is wrong"
+
+
+def test_elections_are_plotted(tmp_path):
+    scores = {region: dict.fromkeys(MODALITIES, 0.4) | {"T1ce": 0.7} for region in ("ET", "TC", "WT")}
+    teachers = dict.fromkeys(scores, "T1ce")
+    draw_elections([Election(i, scores, teachers) for i in (100, 200)], tmp_path / "plot.png")
+    colours = {colour for _, colour in Image.open(tmp_path / "plot.png").getcolors(1 << 20)}
+    assert {COLOURS["T1ce"], COLOURS["FLAIR"]} <= colours
+
+
+def test_subsets_are_chosen_by_name():
+    assert _subsets("FLAIR+T2,T1") == [("T1",), ("T2", "FLAIR")]
+    assert len(_subsets("all")) == 15
+    with pytest.raises(InputError, match="PD"):
+        _subsets("T1+PD")

@@ -1,0 +1,127 @@
+"""A run folder: who trains in it, its recipe, its checkpoint, its logs; all so that a stopped run loses nothing."""
+
+import csv
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+
+from lckd.architectures import build_network
+from lckd.errors import InputError
+
+from .config import Config, read_config
+from .distillation import NAMES
+from .election import Election
+from .election_plot import draw_elections
+
+CHECKPOINT, RECIPE, SPLIT = "last.pt", "config.yaml", "split.json"
+LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
+FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers", "smallest_piece_ml", "smallest_et_ml"}
+"""Settings that a resumed run may change: how long it goes on and how it is kept."""
+
+
+@contextmanager
+def sole_trainer(out: Path):
+    """Hold a run folder for this process. Raises InputError while another one that still runs holds it."""
+    lock = out / "trainer.pid"
+    try:
+        held_by = int(lock.read_text())
+        os.kill(held_by, 0)
+    except (OSError, ValueError):
+        pass  # nobody, or a process that is gone
+    else:
+        if held_by != os.getpid():
+            raise InputError(f"{out}: process {held_by} trains in it; wait for it, or choose another --out")
+    lock.write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def read_recipe(run: Path) -> Config:
+    """The recipe a run was begun with. Raises InputError when the folder has none."""
+    path = Path(run) / RECIPE
+    if not path.is_file():
+        raise InputError(f"{run}: not a run folder, it has no {RECIPE}")
+    return read_config(yaml.safe_load(path.read_text()), path)
+
+
+def write_recipe(config: Config, data: Path, run: Path) -> None:
+    (run / RECIPE).write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
+
+
+def check_same_recipe(config: Config, out: Path) -> None:
+    """Raise InputError when a resumed run's recipe differs in more than how long and how it is kept."""
+    load_checkpoint(out, torch.device("cpu"))
+    stored = read_recipe(out).as_dict()
+    for key, value in config.as_dict().items():
+        if key not in FREE and stored[key] != value:
+            raise InputError(f"{out}: was begun with {key}={stored[key]}, not {value}; resume with the same recipe")
+
+
+def load_checkpoint(run: Path, device: torch.device) -> dict:
+    """The last checkpoint of a run folder. Raises InputError when there is none."""
+    path = Path(run) / CHECKPOINT
+    if not path.is_file():
+        raise InputError(f"{run}: no checkpoint ({CHECKPOINT}) in this folder; train first, without --resume")
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def save_checkpoint(run: Path, state: dict) -> None:
+    """Write the checkpoint whole or not at all."""
+    partial = run / (CHECKPOINT + ".partial")
+    torch.save(state, partial)
+    os.replace(partial, run / CHECKPOINT)
+
+
+def averaged_network(run: Path) -> tuple[nn.Module, Config, dict]:
+    """The running average of a run's last checkpoint, ready to predict, the run's recipe and the checkpoint."""
+    state = load_checkpoint(run, torch.device("cpu"))
+    config = read_recipe(run)
+    network = build_network(config.network)
+    network.load_state_dict(state["average"])
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d), config, state
+
+
+class Logs:
+    """What a run writes as it goes: losses as CSV and for TensorBoard, elections as JSON lines and as a plot."""
+
+    def __init__(self, out: Path, iteration: int, elections: list[Election]):
+        """Begin, or go on after ``iteration``: what was logged after it will be done, and written, again."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.out = out
+        out.mkdir(parents=True, exist_ok=True)
+        head, rows = ",".join(["iteration", *NAMES]) + "\n", []
+        if (out / LOSSES).exists() and iteration:
+            head, *rows = (out / LOSSES).read_text().splitlines(keepends=True)
+            rows = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= iteration]
+        (out / LOSSES).write_text(head + "".join(rows))
+        if (out / ELECTIONS).exists() or elections:
+            (out / ELECTIONS).write_text("".join(json.dumps(asdict(e)) + "\n" for e in elections))
+        self.board = SummaryWriter(str(out / BOARD), purge_step=iteration + 1)
+
+    def losses(self, iteration: int, losses: dict[str, float], rate: float) -> None:
+        with (self.out / LOSSES).open("a", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerow([iteration, *(f"{losses[n]:.5f}" for n in NAMES)])
+        for name, value in losses.items():
+            self.board.add_scalar(f"loss/{name}", value, iteration)
+        self.board.add_scalar("learning_rate", rate, iteration)
+
+    def election(self, elections: list[Election]) -> None:
+        last = elections[-1]
+        with (self.out / ELECTIONS).open("a") as stream:
+            stream.write(json.dumps(asdict(last)) + "\n")
+        draw_elections(elections, self.out / PLOT)
+        for region, of_modality in last.scores.items():
+            for modality, score in of_modality.items():
+                self.board.add_scalar(f"dice_alone/{region}/{modality}", score, last.iteration)
+
+    def close(self) -> None:
+        self.board.close()
