@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from functools import partial
 
 import numpy as np
 import pytest
@@ -222,7 +221,10 @@ def test_a_run_is_not_overwritten(recipe, phantoms, whole):
 
 
 def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "write_phantoms", partial(write_small_phantoms, spacing=0.7))  # healthy ones
+    def healthy(folder, cases, size, seed, healthy):
+        return write_small_phantoms(folder, cases, 48, 1.5, seed, healthy)
+
+    monkeypatch.setattr(export, "write_phantoms", healthy)
     assert main(["export", str(whole), "--out", str(tmp_path / "model")]) == 0
     card = load_model(tmp_path / "model").card
     state = load_checkpoint(whole, torch.device("cpu"))
@@ -232,6 +234,7 @@ def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypat
     page = (tmp_path / "model" / "evaluation" / "evaluation.html").read_text()
     assert "Research use only" in page and "<td>T1+T1ce+T2+FLAIR</td>" in page
     assert Image.open(tmp_path / "model" / "evaluation" / "heat_map.png").size[1] > 15 * 20
+    assert Image.open(tmp_path / "model" / "evaluation" / "healthy_phantom.png").width > 1200
     told = (tmp_path / "model" / "README.md").read_text()
     assert "Healthy phantoms (2" in told and "subsets without the region's teacher" in told
     recipe = (tmp_path / "model" / "training" / "config.yaml").read_text()

@@ -28,6 +28,7 @@ from .run_folder import ELECTIONS, LOSSES, PLOT, SPLIT, averaged_network
 RECORDS = (SPLIT, LOSSES, ELECTIONS, PLOT)
 """What a run leaves that says how it went; it goes with the model."""
 
+HEALTHY = "evaluation/healthy_phantom.png"
 LICENCE = "CC BY-NC 4.0; research use only"
 CITATIONS = """\
 - Method: H. Wang et al., *Learnable Cross-modal Knowledge Distillation for Multi-modal Learning with Missing Modality*,
@@ -88,7 +89,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     check_card(card, out / CARD)  # refuses, for one, a table without all 15 subsets: no held-out case is complete
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n")
     echo("segmenting a healthy phantom")
-    (partial / "README.md").write_text(card_text(card, rows, healthy_millilitres(partial)))
+    (partial / "README.md").write_text(card_text(card, rows, healthy_millilitres(partial, partial / HEALTHY)))
     (partial / "training" / "config.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     for name in RECORDS:
         if (run / name).is_file():
@@ -112,12 +113,19 @@ def data_words(names: list[str]) -> str:
     return ", ".join(f"{count} {source}" for source, count in sorted(counts.items()))
 
 
-def healthy_millilitres(model: Path, cases: int = 2) -> list[float]:
-    """What the model takes for tumour (WT, mL) in phantoms of healthy brains, all four sequences; it should be 0."""
+def healthy_millilitres(model: Path, picture: Path, cases: int = 2) -> list[float]:
+    """What the model takes for tumour (WT, mL) in phantoms of healthy brains, all four sequences; it should be 0.
+
+    The one where it takes most is drawn: a failure that can be shown, since it is no patient's.
+    """
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        studies = write_phantoms(Path(folder), cases, size=128, seed=7, healthy=True)
-        requests = [Request([study], Path(folder) / f"{study.name}.nii.gz", model=model) for study in studies]
-        return [segment(request)["volumes_ml"]["WT"] for request in requests]
+        for study in write_phantoms(Path(folder), cases, size=128, seed=7, healthy=True):
+            drawn = Path(folder) / f"{study.name}.png"
+            report = segment(Request([study], drawn.with_suffix(".nii.gz"), model=model, picture=drawn))
+            found.append((report["volumes_ml"]["WT"], drawn))
+        shutil.copyfile(max(found)[1], picture)
+    return [millilitres for millilitres, _ in found]
 
 
 def rule_words(card: dict) -> str:
@@ -159,7 +167,10 @@ case's numbers stand in [evaluation/evaluation.md](evaluation/evaluation.md).
 
 {worst_cases(rows)}
 Held-out cases without enhancing tumour: {", ".join(without) or "none"}. There, finding any counts 0.
-Healthy phantoms ({len(healthy)}, four sequences): {", ".join(f"{v:.2f}" for v in healthy)} mL taken for tumour.
+Healthy phantoms ({len(healthy)}, four sequences): {", ".join(f"{v:.2f}" for v in healthy)} mL taken for tumour. The
+worse one, as `lckd segment` draws it:
+
+![A healthy phantom]({HEALTHY})
 
 ## Teachers
 

@@ -1,6 +1,7 @@
 """A run folder: who trains in it, its recipe, its checkpoint, its logs; all so that a stopped run loses nothing."""
 
 import csv
+import hashlib
 import json
 import os
 from contextlib import contextmanager
@@ -54,6 +55,13 @@ def read_recipe(run: Path) -> Config:
 
 def write_recipe(config: Config, data: Path, run: Path) -> None:
     (run / RECIPE).write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
+
+
+def write_split(training: list[str], validation: list[str], run: Path) -> None:
+    """Save which cases are trained on and which are held out, with a hash to tell splits apart by."""
+    names = {"training": training, "validation": validation}
+    digest = hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()
+    (run / SPLIT).write_text(json.dumps({**names, "sha256": digest}, indent=1))
 
 
 def check_same_recipe(config: Config, out: Path) -> None:

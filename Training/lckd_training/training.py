@@ -41,6 +41,7 @@ from .run_folder import (
     save_checkpoint,
     sole_trainer,
     write_recipe,
+    write_split,
 )
 from .sampling import Samples
 
@@ -75,8 +76,7 @@ def train(config: Config, data: Path, out: Path, resume: bool, skip_bad: bool = 
         echo(f"{len(training_cases)} cases to train on, {len(held_out)} held out for election")
         if first:
             write_recipe(config, data, out)
-            names = {"training": [c.name for c in training_cases], "validation": [c.name for c in held_out]}
-            (out / SPLIT).write_text(json.dumps(names, indent=1))
+            write_split([c.name for c in training_cases], [c.name for c in held_out], out)
         run = Run(config, out, held_out if config.elect_on == "held_out" else training_cases, echo, fabric)
         if resume:
             run.load()
