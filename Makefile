@@ -50,7 +50,7 @@ train-demo: $(VENV)/installed
 	$(BIN)/lckd phantom $(DEMO)/phantoms --cases 12 --size 96
 	rm -rf $(DEMO)/runs
 	$(BIN)/lckd train Training/configs/smoke.yaml --data $(DEMO)/phantoms --out $(DEMO)/runs/elected
-	$(BIN)/lckd train Training/configs/smoke.yaml --data $(DEMO)/phantoms --out $(DEMO)/runs/none strategy=none
+	$(BIN)/lckd train Training/configs/smoke.yaml --data $(DEMO)/phantoms --out $(DEMO)/runs/none strategy=none logit_weight=0
 	$(BIN)/lckd export $(DEMO)/runs/none --out $(DEMO)/models/none
 	$(BIN)/lckd export $(DEMO)/runs/elected --out $(DEMO)/models/elected
 	@for name in none elected; do echo "$$name:"; grep -h "mean of" $(DEMO)/models/$$name/README.md; done

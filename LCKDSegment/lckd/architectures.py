@@ -31,7 +31,7 @@ def wrong_architecture(card: Mapping, window: tuple[int, ...]):
 
 
 def build_network(architecture: Mapping):
-    """A network of this architecture with random weights. Both kinds have ``encode``, ``decode`` and ``stride``."""
+    """A network of this architecture with random weights. Both kinds have ``encode`` and ``decode``."""
     options = {key: value for key, value in architecture.items() if key != "kind"}
     if architecture.get("kind", COMPACT) == PAPER:
         from .paper_network import PaperNetwork

@@ -59,6 +59,7 @@ def predict(
     Args:
         window: edges (z, y, x) of the sliding window in voxels; windows overlap by a quarter, blended by a Gaussian.
     """
+    network = network.to(device)
     images = torch.from_numpy(np.ascontiguousarray(images))[None]
     total = count_windows(images.shape[2:], window)
     done = 0
@@ -100,7 +101,7 @@ def predict_within_memory(
     for place in places:
         for edges in windows:
             try:
-                return predict(network.to(place), images, modalities, edges, place, progress), notes
+                return predict(network, images, modalities, edges, place, progress), notes
             except (MemoryError, RuntimeError) as error:
                 if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
                     raise

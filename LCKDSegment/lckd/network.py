@@ -6,7 +6,7 @@ features are the mean of the available ones', and the decoder works on the conca
 authors' network, skip features are filled in the same way (theirs come from encoding a zero image), so a missing
 modality is never encoded, and a study with one sequence costs a fraction of one with four.
 
-Arrays are (batch, ..., z, y, x) at the working grid's 1 mm; sizes must divide by ``Network.stride``.
+Arrays are (batch, ..., z, y, x) at the working grid's 1 mm; sizes must divide by 2 to the number of levels.
 """
 
 from collections.abc import Sequence
@@ -102,7 +102,6 @@ class Network(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (16, 48, 96, 128, 128), depth: int = 2, guidance: bool = False):
         super().__init__()
-        self.stride = (2 ** len(widths),) * 3
         entries = zip([8, *widths], widths, strict=False)
         self.encoder = nn.ModuleList(
             Stage(inputs, outputs, 1 if level == 0 else 2, depth if level else 1)

@@ -7,7 +7,7 @@ What is theirs and odd is the default, and each has a switch: the ASPP's global 
 instance norms on it and after the merge remove it (``global_branch="dead"``; ``"live"`` norms groups of channels);
 the skip features of a missing modality come from encoding an image of zeros (``missing_skips="zero_image"``; ``"mean"``
 fills them as the bottleneck is filled). Neither switch changes a parameter.
-Arrays are (batch, channels, z, y, x); sizes divide by ``PaperNetwork.stride``.
+Arrays are (batch, channels, z, y, x); sizes divide by 16, 32, 32.
 """
 
 from collections.abc import Sequence
@@ -105,8 +105,6 @@ class PaperNetwork(nn.Module):
         missing_skips: ``zero_image`` (the authors') or ``mean``: where a missing modality's skip features come from.
         global_branch: ``dead`` (the authors') or ``live``: whether ASPP's global branch changes anything.
     """
-
-    stride = (16, 32, 32)
 
     def __init__(self, missing_skips: str = "zero_image", global_branch: str = "dead"):
         super().__init__()

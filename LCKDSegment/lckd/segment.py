@@ -82,7 +82,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         for name, why in prepared.left_out.items():
             study.leave_out(name, why)
         del images  # 36 MB each, and the network needs the room
-        network = model.network().to(device)
+        network = model.network()
     with stage("segment"):
         windows_done = partial(progress, "segment")
         probabilities, memory_notes = predict_within_memory(

@@ -1,13 +1,17 @@
 """The published network: its size, its cost, the authors' weights on it, and its speed beside ours."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from lckd.anatomy import MODALITIES, REGIONS
 from lckd.errors import InputError
+from lckd.inference import predict
+from lckd.model_folder import load_model, sha256
 from lckd.paper_network import PATCH, PaperNetwork
 from lckd_training.official import THEIR_MODALITIES, THEIR_REGIONS, authors_name, load_state_dict
 
@@ -118,6 +122,28 @@ def test_views_decoded_together_are_those_decoded_alone(network):
     together = network.decode(spread, available)
     assert torch.allclose(together[:1], network(images, MODALITIES))
     assert torch.allclose(together[1:], network(images[:, [1, 3]], ("T1ce", "FLAIR")))
+
+
+def test_a_model_folder_may_hold_the_papers_network(tmp_path):
+    bundled = load_model(None)
+    torch.manual_seed(0)
+    options = {"missing_skips": "mean", "global_branch": "live"}
+    network = PaperNetwork(**options).eval()
+    weights = {name: value.half() for name, value in network.state_dict().items()}
+    network.load_state_dict(weights)
+    save_file(weights, tmp_path / "model.safetensors")
+    card = {**bundled.card, "architecture": {"kind": "paper", **options}, "inference": {"window": [16, 32, 32]}}
+    card["weights_sha256"] = sha256(tmp_path / "model.safetensors")
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    model = load_model(tmp_path)
+    images = torch.randn(1, 2, *SMALL)
+    with torch.inference_mode():
+        assert torch.allclose(model.network()(images, ("T1", "T2")), network(images, ("T1", "T2")), atol=1e-3)
+    probabilities = predict(model.network(), images[0].numpy(), ("T1", "T2"), model.window, torch.device("cpu"))
+    assert probabilities.shape == (3, *SMALL)
+    (tmp_path / "model.json").write_text(json.dumps({**card, "inference": {"window": [16, 32, 30]}}))
+    with pytest.raises(InputError, match=r"inference\.window"):
+        load_model(tmp_path)
 
 
 def test_the_papers_recipe_trains(tmp_path):

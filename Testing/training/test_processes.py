@@ -10,8 +10,8 @@ import torch
 
 from lckd.errors import InputError
 from lckd_training.config import Config
+from lckd_training.processes import start_fabric
 from lckd_training.run_folder import load_checkpoint
-from lckd_training.training import start_fabric
 from small_phantoms import write_small_phantoms
 
 SETTINGS = ["widths=[4,8]", "depth=1", "patch=32", "final_patch=64", "final_from=1", "iterations=3", "elect_every=2"]

@@ -1,6 +1,9 @@
 """Training in small: recipes, data, sampling, election, distillation, a run that resumes, and its export."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +16,7 @@ from PIL import Image
 from lckd.anatomy import MODALITIES
 from lckd.cli import main
 from lckd.errors import InputError
-from lckd.model_folder import load_model
+from lckd.model_folder import default_model, load_model
 from lckd_training import evaluation, export
 from lckd_training import study as study_module
 from lckd_training.config import Config, load_config
@@ -246,8 +249,69 @@ def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypat
 
 def test_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(recipe, phantoms, tmp_path):
     with pytest.raises(InputError, match="last checkpoint is kept"):
-        run(recipe, phantoms, tmp_path / "run", "learning_rate=1e30", "warm_up=0")
+        run(recipe, phantoms, tmp_path / "run", "learning_rate=1e30", "warm_up=0", "checkpoint_every=1")
     assert not (tmp_path / "run" / (CHECKPOINT + ".partial")).exists()
+    state = load_checkpoint(tmp_path / "run", torch.device("cpu"))
+    assert 0 < state["iteration"] < 6
+
+
+def test_gradient_that_is_not_a_number_changes_nothing(phantoms, tmp_path):
+    cases = [cached(case, settings(), tmp_path) for case in find_cases(phantoms)]
+    config = Config(widths=[4, 8], depth=1, patch=[32] * 3, iterations=2)
+    beginning = Run(config, tmp_path, [])
+    before = {key: value.clone() for key, value in beginning.network.state_dict().items()}
+    beginning.network.head.bias.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(InputError, match="the gradient is"):
+        beginning.step([Samples(cases, config)[0]])
+    assert all(torch.equal(before[key], value) for key, value in beginning.network.state_dict().items())
+
+
+def test_ctrl_c_ends_the_iteration_and_saves_it(recipe, phantoms, whole, tmp_path, monkeypatch):
+    """Also where it comes while teachers are elected: the election is held, and the resumed run is the whole one."""
+    elect_ = Run.elect
+
+    def interrupted(self):
+        if self.iteration == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        elect_(self)
+
+    monkeypatch.setattr(Run, "elect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, phantoms, tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run", torch.device("cpu"))["iteration"] == 3
+    monkeypatch.setattr(Run, "elect", elect_)
+    run(recipe, phantoms, tmp_path / "run", resume=True)
+    a, b = (load_checkpoint(folder, torch.device("cpu")) for folder in (whole, tmp_path / "run"))
+    assert a["elections"] == b["elections"]
+    assert all(torch.equal(a["average"][key], b["average"][key]) for key in a["average"])
+
+
+def test_resumed_run_wants_the_same_cases(recipe, phantoms, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    write_small_phantoms(tmp_path / "more", cases=2, size=48, spacing=1.5, seed=0)
+    with pytest.raises(InputError, match=r"have changed \(Phantom_00_002"):
+        run(recipe, tmp_path / "more", tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["full_until=6", "sampling=ramped"], "must lie before iterations"),
+        (["learning_rate_stages=[9]"], "must lie before iterations"),
+        (["guidance=joint", "sampling=paper"], "never shows that"),
+        (["patch=[32,32,30]"], "does not divide"),
+        (["architecture=large"], "choose compact, paper"),
+        (["single_teacher=perhaps"], "true or false"),
+    ],
+)
+def test_recipes_that_cannot_be_meant_are_refused(recipe, overrides, words):
+    with pytest.raises(InputError, match=words):
+        load_config(recipe, [*TINY, *overrides])
+
+
+def test_initial_weights_of_another_architecture_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"of other sizes|of another architecture"):
+        Run(Config(widths=[4, 8], depth=1, initial=str(default_model())), tmp_path, [])
 
 
 def test_killed_at_any_moment_and_resumed_ends_at_the_same_weights(recipe, phantoms, whole, tmp_path):
@@ -299,7 +363,6 @@ def test_strategies(strategy, teaching, tmp_path):
     config = Config(widths=[4, 8], depth=1, strategy=strategy, fixed_teacher="T2")
     beginning = Run(config, tmp_path, [])
     assert beginning.lessons == [(name, None) for name in teaching]
-    assert (beginning.losses.logit_weight == 0) == (strategy == "none")
 
 
 @pytest.mark.parametrize(

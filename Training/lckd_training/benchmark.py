@@ -87,7 +87,7 @@ def benchmark_training(config, iterations: int = 8) -> dict:
         seconds = []
         for sample in made:
             started = time.perf_counter()
-            run.step([sample])
+            run.step([run.fabric.to_device(sample)])
             seconds.append(time.perf_counter() - started)
     usual = sorted(seconds[2:])[len(seconds[2:]) // 2]  # the first two warm up
     return {

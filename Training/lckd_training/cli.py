@@ -1,5 +1,6 @@
 """The training verbs of the command ``lckd``; each does its imports when it runs."""
 
+import json
 import os
 import sys
 import tempfile
@@ -82,12 +83,14 @@ def _train(options) -> None:
 def _evaluate(options) -> None:
     from lckd.inference import choose_device
 
-    from .comparison import compare
+    from .comparison import compare, read_dice
     from .election import elect
     from .evaluation import evaluate, markdown_table, scores_alone, write_evaluation
     from .worst_cases import WorstCases
 
     wanted = _subsets(options.subsets)
+    if options.compare:
+        read_dice(options.compare)  # refuses what is no evaluation before the work is done
     network, window, rules, cases = _model_and_cases(options.model, options.data, options.out / "cache")
     worst = WorstCases()
     rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
@@ -132,16 +135,23 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
 
     from .data import cached
     from .layouts import find_cases
-    from .run_folder import CHECKPOINT, averaged_network
+    from .run_folder import CHECKPOINT, SPLIT, averaged_network
 
+    found = find_cases(data)
     if (model / CHECKPOINT).is_file():
         network, config, _ = averaged_network(model)
+        trained_on = {*json.loads((model / SPLIT).read_text())["training"]} & {case.name for case in found}
+        if trained_on:
+            print(
+                f"lckd: {len(trained_on)} of the {len(found)} cases were trained on; their Dice flatters",
+                file=sys.stderr,
+            )
         window, rules, settings = config.window, config.rules, Preprocessing()
     else:
         loaded = load_model(model)
         network, window, settings = loaded.network(), loaded.window, loaded.preprocessing
         rules = loaded.rules
-    return network, window, rules, [cached(case, settings, cache) for case in find_cases(data)]
+    return network, window, rules, [cached(case, settings, cache) for case in found]
 
 
 def _study(options) -> None:
@@ -152,8 +162,6 @@ def _study(options) -> None:
 
 
 def _benchmark(options) -> None:
-    import json
-
     from .benchmark import benchmark, benchmark_training
 
     if options.training:

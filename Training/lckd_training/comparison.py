@@ -9,7 +9,7 @@ from scipy.stats import wilcoxon
 from lckd.anatomy import REGIONS, subset_name, subsets
 from lckd.errors import InputError
 
-PER_CASE = "per_case.csv"
+from .evaluation import PER_CASE
 
 
 def compare(one: Path, other: Path) -> str:

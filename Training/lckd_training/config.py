@@ -45,6 +45,7 @@ class Config:
     learning_rate: float = 1e-3
     learning_rate_stages: list = field(default_factory=list)  # iterations at which its decay ends and begins anew
     weight_decay: float = 1e-4
+    clip_norm: float = 1.0  # longer gradients are shortened to this; 0: never
     batch: int = 1  # samples an iteration, shared by all processes; their gradients are accumulated one by one
     ema: float = 0.999
     precision: str = "bf16-mixed"
@@ -56,8 +57,9 @@ class Config:
     sampling: str = "uniform"  # which subsets are decoded: see sampling.draw_views
     full_until: int = 0  # ramped: until here subsets become more and more frequent; paper: until here all modalities
     subsets_per_sample: int = 2  # uniform, ramped: decoded beside the full set; the encoder runs once for all
-    # election and distillation
-    strategy: str = "elected"  # who teaches: elected, fixed (fixed_teacher from the start), all, none
+    # losses, election and distillation
+    cross_entropy_weight: float = 1.0  # beside Dice; the mean over the regions (the authors sum over the three)
+    strategy: str = "elected"  # whose features teach: elected, fixed (fixed_teacher from the start), all, none
     fixed_teacher: str = "FLAIR"
     single_teacher: bool = False  # only the modality that is elected for most regions (the paper's LCKD-s)
     elect_every: int = 1000
@@ -156,5 +158,10 @@ def _impossible(config: Config):
         yield f"batch {config.batch}; at least one sample an iteration"
     if config.learning_rate_stages != sorted(config.learning_rate_stages):
         yield f"learning_rate_stages {config.learning_rate_stages} do not rise"
-    if config.guidance != "none" and config.architecture == PAPER:
+    for last in [*config.learning_rate_stages, config.full_until]:
+        if last >= config.iterations:
+            yield f"learning_rate_stages and full_until must lie before iterations={config.iterations}, {last} does not"
+    if config.guided and config.architecture == PAPER:
         yield "guidance is for architecture=compact only"
+    if config.guided and config.sampling == "paper":
+        yield "guidance learns from what a subset lacks and the case has; sampling=paper never shows that"

@@ -72,8 +72,10 @@ def _write(case: Case, settings: Preprocessing, folder: Path) -> None:
     volumes = {name: read_channel(channel) for name, channel in case.files.items()}
     reference = next(iter(volumes))
     prepared = prepare(volumes, reference, settings)
+    for name, why in prepared.left_out.items():
+        raise InputError(f"{name}: {why}")
     labels = read_labels(case.label, prepared.grid, case.coding)[prepared.box]
-    partial = folder.with_name(folder.name + ".partial")
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     np.save(partial / "images.npy", prepared.images.astype(np.float16))
     np.save(partial / "labels.npy", labels)

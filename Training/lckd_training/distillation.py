@@ -40,8 +40,15 @@ class Decoded:
 class Losses:
     """Call for a sample's losses by name; their sum is what is minimised."""
 
-    def __init__(self, feature_weight: float, logit_weight: float, guidance_weight: float = 0.0):
+    def __init__(
+        self,
+        feature_weight: float = 0.0,
+        logit_weight: float = 0.0,
+        guidance_weight: float = 0.0,
+        cross_entropy_weight: float = 1.0,
+    ):
         self.feature_weight, self.logit_weight, self.guidance_weight = feature_weight, logit_weight, guidance_weight
+        self.cross_entropy_weight = cross_entropy_weight
         # Smooth in both terms: a region that is rightly found empty costs nothing.
         self.dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
 
@@ -51,7 +58,7 @@ class Losses:
         """The losses of one sample.
 
         Args:
-            found: the network's, of views whose first is all that the case holds.
+            found: the network's. The first view is all that may teach: what the case holds, or sampling=paper's subset.
             regions: the truth (3, z, y, x).
             available: (views, 4) booleans.
             taught: where the lessons come from, if not from ``found`` itself: the running average's, first view alone.
@@ -61,7 +68,7 @@ class Losses:
         target = regions.expand_as(logits)
         losses = {
             "dice": self.dice(logits, target),
-            "cross_entropy": functional.binary_cross_entropy_with_logits(logits, target),
+            "cross_entropy": self.cross_entropy_weight * functional.binary_cross_entropy_with_logits(logits, target),
         }
         if self.logit_weight and len(logits) > 1:
             soft = taught.logits[0].detach().float().sigmoid().expand_as(logits[1:])

@@ -22,7 +22,7 @@ from lckd.postprocessing import Rules
 from lckd.preprocessing import bounding_box
 
 from .data import CachedCase
-from .election import found_and_true, region_dice
+from .election import found_and_true, region_dice, score_table
 from .heat_map import draw_heat_map, page
 from .worst_cases import WorstCases
 
@@ -101,8 +101,7 @@ def summarise(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
     for subset in map(subset_name, subsets()):
         values = np.array([[row[region] for region in REGIONS] for row in rows if row["subset"] == subset], float)
         if len(values):
-            picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-            low, high = np.percentile(values[picks].mean(axis=1), (2.5, 97.5), axis=0)
+            low, high = bootstrap(values)
             table[subset] = {
                 region: {
                     "mean": round(float(values[:, i].mean()), 4),
@@ -129,7 +128,8 @@ def write_evaluation(rows: list[dict], out: Path, teachers: dict[str, str], wors
         writer.writerows(rows)
     summary = summarise(rows)
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
-    tables = (markdown_table(summary, teachers), distance_table(rows), pieces_table(rows), worst_cases(rows))
+    alone = score_table(scores_alone(rows), teachers) + "\n"
+    tables = (markdown_table(summary, teachers), alone, distance_table(rows), pieces_table(rows), worst_cases(rows))
     text = "\n".join(tables)
     (out / "evaluation.md").write_text(text)
     draw_heat_map(summary, out / HEAT_MAP)
@@ -163,15 +163,29 @@ def scores_alone(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def distance_table(rows: list[dict]) -> str:
-    """Median HD95 in mm over the cases where truth and prediction both hold the region, and how many those are."""
-    lines = ["| HD95, median in mm | " + " | ".join(REGIONS) + " |", "|---|" + "---|" * len(REGIONS)]
+    """HD95 in mm over the cases where truth and prediction both hold the region: median, mean and its interval."""
+    lines = [
+        "| HD95 in mm: median; mean (95% interval) | " + " | ".join(REGIONS) + " |",
+        "|---|" + "---|" * len(REGIONS),
+    ]
     for subset in map(subset_name, subsets()):
-        of = [row for row in rows if row["subset"] == subset]
-        values = [[row[f"{r} HD95"] for row in of if row[f"{r} HD95"] is not None] for r in REGIONS]
-        cells = [f"{np.median(v):.1f} ({len(v)} of {len(of)})" if v else "none" for v in values]
-        if of:
-            lines.append(f"| {subset} | " + " | ".join(cells) + " |")
+        if of := [row for row in rows if row["subset"] == subset]:
+            values = [np.array([d for row in of if (d := row[f"{r} HD95"]) is not None]) for r in REGIONS]
+            lines.append(f"| {subset} | " + " | ".join(_distance_words(v, len(of)) for v in values) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _distance_words(values: np.ndarray, cases: int) -> str:
+    if not len(values):
+        return "none"
+    low, high = bootstrap(values)
+    return f"{np.median(values):.1f}; {values.mean():.1f} ({low:.1f} to {high:.1f}), {len(values)} of {cases}"
+
+
+def bootstrap(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 95% interval of the mean over the first axis, by drawing cases again; the same values give the same one."""
+    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    return tuple(np.percentile(values[picks].mean(axis=1), (2.5, 97.5), axis=0))
 
 
 def pieces_table(rows: list[dict]) -> str:

@@ -78,7 +78,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
         "election": {
             "teachers": election["teachers"],
             "scores": election["scores"],
-            "cases": len(split["validation"]),
+            "cases": len(split["validation" if config.elect_on == "held_out" else "training"]),
             "validation_cases": split["validation"],
         },
         "expected_dice": summary,
@@ -128,6 +128,17 @@ def healthy_millilitres(model: Path, picture: Path, cases: int = 2) -> list[floa
     return [millilitres for millilitres, _ in found]
 
 
+def method_words(recipe: dict) -> str:
+    """How the sequences were made to stand in for one another."""
+    teaching = {
+        "elected": "learnable cross-modal knowledge distillation (elected teachers)",
+        "fixed": f"distillation from {recipe['fixed_teacher']}",
+        "all": "every sequence teaching every other",
+        "none": "no teachers",
+    }[recipe["strategy"]]
+    return teaching + (f" and {recipe['guidance']} guidance" if recipe["guidance"] != "none" else "")
+
+
 def rule_words(card: dict) -> str:
     """What the model leaves out by size, in words."""
     rules = card["inference"]
@@ -143,6 +154,8 @@ def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
     """The model card: what it is, how good, how it fails, how it was made."""
     training, election = card["training"], card["election"]
     steps = training["iterations"]
+    held = training["recipe"]["elect_on"] == "held_out"
+    chose = ", which chose the teachers but nothing else" if held else ""
     beginning = f", begun from the weights of {training['recipe']['initial']}" if training["recipe"]["initial"] else ""
     without = sorted({row["case"] for row in rows if row["ET empty"]})
     hopeless = [s for s, regions in card["expected_dice"].items() if regions["ET"]["mean"] < HOPELESS]
@@ -151,12 +164,12 @@ def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
 **{NOTICE}** Licence: {card["licence"]}.
 
 Segments glioma (enhancing tumour ET, tumour core TC, whole tumour WT) from any subset of T1, T1ce, T2 and FLAIR with
-learnable cross-modal knowledge distillation. {card["parameters"]:,} parameters. Input: one adult patient,
+{method_words(training["recipe"])}. {card["parameters"]:,} parameters. Input: one adult patient,
 skull-stripped and lined up, at {card["preprocessing"]["spacing_mm"]:g} mm, which `lckd` sees to.
 
 ## What to expect
 
-Mean Dice (bootstrap 95% interval) on {election["cases"]} held-out cases, which chose the teachers but nothing else.
+Mean Dice (bootstrap 95% interval) on {len(election["validation_cases"])} held-out cases{chose}.
 A region that is empty in both counts 1, in one only 0. So few cases make wide intervals: read them.
 
 {markdown_table(card["expected_dice"], election["teachers"])}
@@ -174,7 +187,7 @@ worse one, as `lckd segment` draws it:
 
 ## Teachers
 
-Elected on the held-out cases by the Dice of each sequence alone.
+Elected on {"the held-out cases" if held else "cases that were trained on"} by the Dice of each sequence alone.
 
 {score_table(election["scores"], election["teachers"])}
 

@@ -51,7 +51,8 @@ def guidance_distance(bottleneck: Tensor, available: Tensor, imagined: dict[int,
     """Mean L1 distance of imagined features from the true ones, over the views that lack a modality the case has.
 
     Args:
-        bottleneck: (4, c, z, y, x), true where held. No gradient flows into it.
+        bottleneck: (4, c, z, y, x), true where held. No gradient flows into it from here; the encoder still learns to
+            be imagined from, through what was imagined.
         available: (views, 4) booleans, the first row what the case holds.
         imagined: index of a modality -> by how much it was imagined to differ from the mean fill, (views, c, z, y, x).
     """

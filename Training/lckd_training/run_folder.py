@@ -23,7 +23,7 @@ from .election_plot import draw_elections
 CHECKPOINT, RECIPE, SPLIT = "last.pt", "config.yaml", "split.json"
 LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
 FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers", "smallest_piece_ml", "smallest_et_ml"}
-"""Settings that a resumed run may change: how long it goes on and how it is kept."""
+"""Settings that a resumed run may change: how long it goes on and how it is kept. Staged guidance keeps its length."""
 
 
 @contextmanager
@@ -57,9 +57,16 @@ def write_recipe(config: Config, data: Path, run: Path) -> None:
     (run / RECIPE).write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
 
 
-def write_split(training: list[str], validation: list[str], run: Path) -> None:
-    """Save which cases are trained on and which are held out, with a hash to tell splits apart by."""
+def write_split(training: list[str], validation: list[str], run: Path, resume: bool) -> None:
+    """Save which cases are trained on and which are held out, with a hash to tell splits apart by.
+
+    Raises:
+        InputError: a resumed run would go on with other cases.
+    """
     names = {"training": training, "validation": validation}
+    if resume and (before := json.loads((run / SPLIT).read_text()))["training"] != training:
+        changed = sorted({*before["training"]} ^ {*training})
+        raise InputError(f"{run}: the cases to train on have changed ({changed[0]} for one); give the data as it was")
     digest = hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()
     (run / SPLIT).write_text(json.dumps({**names, "sha256": digest}, indent=1))
 
@@ -69,7 +76,8 @@ def check_same_recipe(config: Config, out: Path) -> None:
     load_checkpoint(out, torch.device("cpu"))
     stored = read_recipe(out).as_dict()
     for key, value in config.as_dict().items():
-        if key not in FREE and stored[key] != value:
+        free = key in FREE and not (key == "iterations" and config.guidance == "staged")
+        if not free and stored[key] != value:
             raise InputError(f"{out}: was begun with {key}={stored[key]}, not {value}; resume with the same recipe")
 
 
@@ -108,7 +116,7 @@ class Logs:
         out.mkdir(parents=True, exist_ok=True)
         head, rows = ",".join(["iteration", *NAMES]) + "\n", []
         if (out / LOSSES).exists() and iteration:
-            head, *rows = (out / LOSSES).read_text().splitlines(keepends=True)
+            _, *rows = (out / LOSSES).read_text().splitlines(keepends=True)
             rows = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= iteration]
         (out / LOSSES).write_text(head + "".join(rows))
         if (out / ELECTIONS).exists() or elections:

@@ -1,4 +1,6 @@
-"""Does electing teachers help when the teacher is missing? The strategies side by side under one budget.
+"""Does electing teachers help when the teacher is missing? The ways of teaching side by side under one budget.
+
+All but ``no distillation`` share the full set's soft targets (``logit_weight``); they differ in whose features teach.
 
 Every strategy trains the same recipe with the same samples and the same split (both are functions of the seed) and is
 evaluated on the held-out cases. A study that was stopped goes on where it stood.
@@ -11,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from lckd.anatomy import REGIONS
+from lckd.architectures import PAPER
 from lckd.inference import choose_device
 
-from .config import Config
+from .config import Config, read_config
 from .election import NO_RULES, elect
 from .evaluation import evaluate, mean_dice, scores_alone, summarise
 from .export import held_out
@@ -26,6 +29,7 @@ STRATEGIES = {
     "fixed": {"strategy": "fixed"},
     "all": {"strategy": "all"},
     "none": {"strategy": "none"},
+    "no distillation": {"strategy": "none", "logit_weight": 0.0},
     "guidance, joint": {"strategy": "none", "guidance": "joint"},
     "guidance, staged": {"strategy": "none", "guidance": "staged"},
 }
@@ -34,11 +38,16 @@ STRATEGIES = {
 def study(config: Config, data: Path, out: Path, seeds: int, echo=print) -> str:
     """Train every strategy ``seeds`` times and write the table, as Markdown and JSON; returns the Markdown."""
     out = Path(out)
-    results: dict[str, list[dict]] = {strategy: [] for strategy in STRATEGIES}
+    arms = {
+        name: read_config({**config.as_dict(), **settings}, out)  # refuses before the first one trains
+        for name, settings in STRATEGIES.items()
+        if "guidance" not in settings or config.architecture != PAPER
+    }
+    results: dict[str, list[dict]] = {strategy: [] for strategy in arms}
     for seed in range(seeds):
-        for strategy, settings in STRATEGIES.items():
+        for strategy, arm in arms.items():
             echo(f"{strategy}, seed {seed}")
-            own = dataclasses.replace(config, seed=config.seed + seed, **settings)
+            own = dataclasses.replace(arm, seed=config.seed + seed)
             results[strategy].append(_one(own, data, out / f"{strategy.replace(', ', '-')}-{seed}", echo))
     table = markdown(results, config)
     (out / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
@@ -48,14 +57,14 @@ def study(config: Config, data: Path, out: Path, seeds: int, echo=print) -> str:
 
 def _one(config: Config, data: Path, run: Path, echo) -> dict:
     """Train (or go on with) one run and evaluate it: the summary of its subsets and the teachers of its election."""
-    result = run / "result.json"
-    if result.is_file():
-        return json.loads(result.read_text())
+    result, recipe = run / "result.json", {**config.as_dict(), "data": ""}
+    if result.is_file() and (before := json.loads(result.read_text()))["recipe"] == recipe:
+        return before
     train(config, data, run, resume=(run / CHECKPOINT).is_file(), echo=echo)
     network, *_ = averaged_network(run)
     cases = held_out(run, data, json.loads((run / SPLIT).read_text()))
     rows = evaluate(network, cases, config.window, choose_device("auto"), NO_RULES, lambda words: None)
-    found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers}
+    found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers, "recipe": recipe}
     result.write_text(json.dumps(found))
     return found
 
@@ -63,9 +72,9 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
 def markdown(results: dict[str, list[dict]], config: Config) -> str:
     """Mean Dice over all subsets, and over those without the region's best sequence, by strategy."""
     heads = [f"{region}{words}" for words in ("", " without its teacher") for region in REGIONS]
-    runs = len(results["none"])
+    seeds = len(results["elected"])
     lines = [
-        f"{config.iterations} iterations of {config.name}, {runs} seed(s). Mean Dice over the subsets, and over those",
+        f"{config.iterations} iterations of {config.name}, {seeds} seed(s). Mean Dice over the subsets, and over those",
         "without the sequence that does best alone.",
         "",
         "| strategy | " + " | ".join(heads) + " | best alone |",

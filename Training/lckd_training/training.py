@@ -7,7 +7,6 @@ run repeats nothing, and several processes see what one would have seen.
 
 import json
 import math
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
@@ -32,6 +30,7 @@ from .distillation import NAMES, Decoded, Lesson, Losses, guidance_distance
 from .election import Election, elect, single_modality_scores, single_teacher
 from .guidance import first_stage_ends, guided_modalities, stage_of, train_only
 from .layouts import describe, find_cases
+from .processes import interruptions, print_nothing, start_fabric
 from .run_folder import (
     CHECKPOINT,
     SPLIT,
@@ -54,7 +53,8 @@ def train(config: Config, data: Path, out: Path, resume: bool, skip_bad: bool = 
     out = Path(out)
     fabric = start_fabric(config)
     first = fabric.global_rank == 0
-    echo = echo if first else _silent
+    if not first:
+        echo = print_nothing
     if first and (out / CHECKPOINT).exists() and not resume:
         raise InputError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
     found = find_cases(data)
@@ -76,32 +76,17 @@ def train(config: Config, data: Path, out: Path, resume: bool, skip_bad: bool = 
         echo(f"{len(training_cases)} cases to train on, {len(held_out)} held out for election")
         if first:
             write_recipe(config, data, out)
-            write_split([c.name for c in training_cases], [c.name for c in held_out], out)
-        run = Run(config, out, held_out if config.elect_on == "held_out" else training_cases, echo, fabric)
+            write_split([c.name for c in training_cases], [c.name for c in held_out], out, resume)
+        electing = held_out if config.elect_on == "held_out" else training_cases
+        if not electing:
+            raise InputError(f"{data}: no case is left to elect teachers on; name some in validation_cases")
+        if not any(case.modalities == MODALITIES for case in held_out):
+            echo("no held-out case has all four sequences: this run can be trained, but not exported")
+        run = Run(config, out, electing, echo, fabric)
         if resume:
             run.load()
         run.fit(Samples(training_cases, config))
     return out
-
-
-def start_fabric(config: Config) -> Fabric:
-    """One process, or this one among those that ``torchrun`` started. Raises InputError where they cannot share."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return Fabric(accelerator="auto", devices=1, precision=config.precision)
-    if config.batch % world:
-        raise InputError(
-            f"batch={config.batch} cannot be shared by {world} processes; choose a multiple, batch={world}"
-        )
-    if config.guidance == "staged":
-        raise InputError("guidance=staged freezes parts of the network in turn, which one process must do alone")
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    strategy = DDPStrategy(find_unused_parameters=True)
-    fabric = Fabric(
-        accelerator="auto", devices=local, num_nodes=world // local, strategy=strategy, precision=config.precision
-    )
-    fabric.launch()
-    return fabric
 
 
 class Views(nn.Module):
@@ -135,17 +120,29 @@ class Run:
         torch.manual_seed(config.seed)
         self.network = build_network(config.network).to(memory_format=torch.channels_last_3d)
         if config.initial:
-            self.network.load_state_dict(load_model(config.initial).network().state_dict(), strict=not config.guided)
+            self._begin_from(load_model(config.initial).network().state_dict())
         average = build_network(config.network).to(memory_format=torch.channels_last_3d)
         average.load_state_dict(self.network.state_dict())
         self.average = average.to(self.fabric.device).eval().requires_grad_(False)
         self.views, self.optimiser = self.fabric.setup(Views(self.network), self._optimiser())
-        # Without distillation the full set teaches the subsets nothing either.
-        logit_weight = config.logit_weight if config.strategy != "none" else 0.0
-        self.losses = Losses(config.feature_weight, logit_weight, config.guidance_weight)
-        self.plain = Losses(0.0, 0.0)
+        self.losses = Losses(
+            config.feature_weight, config.logit_weight, config.guidance_weight, config.cross_entropy_weight
+        )
+        self.plain = Losses(cross_entropy_weight=config.cross_entropy_weight)
         self.iteration = 0
         self.elections: list[Election] = []
+
+    def _begin_from(self, weights: dict[str, Tensor]) -> None:
+        """Take over a model's weights; only guides may be new. Raises InputError where they do not fit."""
+        try:
+            unknown = self.network.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            raise InputError(
+                f"initial={self.config.initial}: of other sizes ({str(error).splitlines()[-1].strip()})"
+            ) from None
+        misfits = [key for key in unknown.missing_keys if not key.startswith("guide")] + unknown.unexpected_keys
+        if misfits:
+            raise InputError(f"initial={self.config.initial}: is of another architecture ({misfits[0]})")
 
     def _optimiser(self) -> torch.optim.Optimizer:
         config, parameters = self.config, self.network.parameters()
@@ -177,36 +174,40 @@ class Run:
         return stage_of(self.iteration, self.config.iterations) if staged else "joint"
 
     def fit(self, samples: Samples) -> None:
-        """Go on from where the run stands to the end of the schedule, saving as it goes."""
+        """Go on from where the run stands to the end of the schedule, saving as it goes.
+
+        Ctrl-C ends the iteration at hand, saves and raises KeyboardInterrupt; a second one ends at once.
+        """
         config, fabric = self.config, self.fabric
         mine = range(fabric.global_rank, config.batch, fabric.world_size)
         rest = [i * config.batch + j for i in range(self.iteration, config.iterations) for j in mine]
-        loader = iter(DataLoader(Subset(samples, rest), batch_size=None, num_workers=config.workers))
+        loader = DataLoader(Subset(samples, rest), batch_size=None, num_workers=config.workers)
         logs = Logs(self.out, self.iteration, self.elections) if fabric.global_rank == 0 else None
         bar = tqdm(
             total=config.iterations, initial=self.iteration, unit="it", disable=True if fabric.global_rank else None
         )
         started, begun_at = time.monotonic(), self.iteration
         try:
-            while self.iteration < config.iterations:
-                losses = self.step([fabric.to_device(next(loader)) for _ in mine])
-                self.iteration += 1
-                bar.update()
-                bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items() if value}, refresh=False)
-                if logs:
-                    logs.losses(self.iteration, losses, config.learning_rate * self.rate())
-                if bar.disable and self.iteration % 20 == 0:
-                    self._tell(losses, (time.monotonic() - started) / (self.iteration - begun_at))
-                if self._election_is_due():
-                    self.elect()
+            with interruptions() as asked:  # the loader's processes start within, so that they do not die of Ctrl-C
+                loaded = iter(loader)
+                while self.iteration < config.iterations:
+                    losses = self.step([fabric.to_device(next(loaded)) for _ in mine])
+                    self.iteration += 1
+                    bar.update()
                     if logs:
-                        logs.election(self.elections)
-                if self.iteration % config.checkpoint_every == 0 or self.iteration == config.iterations:
-                    self.save()
-        except KeyboardInterrupt:
-            self.save()
-            self.echo(f"stopped and saved at iteration {self.iteration}; go on with: lckd train ... --resume")
-            raise
+                        logs.losses(self.iteration, losses, config.learning_rate * self.rate())
+                    if bar.disable and self.iteration % 20 == 0:
+                        self._tell(losses, (time.monotonic() - started) / (self.iteration - begun_at))
+                    if self._election_is_due():
+                        self.elect()
+                        if logs:
+                            logs.election(self.elections)
+                    ends = self.iteration == config.iterations
+                    if self.iteration % config.checkpoint_every == 0 or ends or asked.is_set():
+                        self.save()
+                    if asked.is_set() and not ends:
+                        self.echo(f"stopped and saved at iteration {self.iteration}; go on: lckd train ... --resume")
+                        raise KeyboardInterrupt
         finally:
             bar.close()
             if logs:
@@ -228,18 +229,21 @@ class Run:
             with self.fabric.no_backward_sync(self.views, enabled=number < len(samples)):
                 losses = self.sample_losses(sample)
                 total = sum(losses.values()) / len(samples)
-                if not math.isfinite(total.item()):
-                    raise InputError(
-                        f"the loss is {total.item()} at iteration {self.iteration}; the last checkpoint is kept"
-                    )
+                self._require_finite("loss", total)
                 if total.requires_grad:  # an imitating guide learns nothing from a case that lacks its teacher
                     self.fabric.backward(total)
             sums += torch.stack([torch.as_tensor(losses.get(name, 0.0), device=sums.device) for name in NAMES]).detach()
-        self.fabric.clip_gradients(self.views, self.optimiser, max_norm=1.0, error_if_nonfinite=False)
+        longest = self.config.clip_norm or math.inf
+        norm = self.fabric.clip_gradients(self.views, self.optimiser, max_norm=longest, error_if_nonfinite=False)
+        self._require_finite("gradient", norm)
         self.optimiser.step()
         self._average()
         means = self.fabric.all_reduce(sums / len(samples), reduce_op="mean")
         return dict(zip(NAMES, means.tolist(), strict=True))
+
+    def _require_finite(self, name: str, value: Tensor) -> None:
+        if not math.isfinite(value.item()):
+            raise InputError(f"the {name} is {value.item()} at iteration {self.iteration}; the last checkpoint is kept")
 
     def sample_losses(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         images, regions, available = sample["images"], sample["regions"], sample["available"]
@@ -308,7 +312,3 @@ class Run:
         left = seconds * (self.config.iterations - self.iteration) / 60
         shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items() if value)
         self.echo(f"{self.iteration}/{self.config.iterations} {seconds:.2f} s each, {left:.0f} min left: {shown}")
-
-
-def _silent(words: str) -> None:
-    pass

@@ -1,0 +1,61 @@
+"""The processes that train: one, or those that ``torchrun`` started, and how Ctrl-C reaches them."""
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+
+from lckd.errors import InputError
+
+from .config import Config
+
+
+def start_fabric(config: Config) -> Fabric:
+    """One process, or this one among those that ``torchrun`` started. Raises InputError where they cannot share."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Fabric(accelerator="auto", devices=1, precision=config.precision)
+    if config.batch % world:
+        raise InputError(
+            f"batch={config.batch} cannot be shared by {world} processes; choose a multiple, batch={world}"
+        )
+    if config.guidance == "staged":
+        raise InputError("guidance=staged freezes parts of the network in turn, which one process must do alone")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    # While the first process elects, the others wait; an election takes its time where cases are many.
+    strategy = DDPStrategy(find_unused_parameters=True, timeout=timedelta(days=1))
+    accelerator = "cuda" if torch.cuda.device_count() >= local else "cpu"
+    fabric = Fabric(
+        accelerator=accelerator, devices=local, num_nodes=world // local, strategy=strategy, precision=config.precision
+    )
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def interruptions():
+    """Turn the first Ctrl-C into an event to look at; where this is not the main thread, none comes."""
+    asked = threading.Event()
+
+    def note(number, frame):
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def print_nothing(words: str) -> None:
+    """What all processes but the first say."""
