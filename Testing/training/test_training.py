@@ -218,6 +218,14 @@ def test_a_resumed_run_ends_at_the_same_weights(recipe, phantoms, whole, tmp_pat
     assert all(torch.equal(a["average"][key], b["average"][key]) for key in a["average"])
 
 
+def test_a_run_leaves_what_says_how_it_went(whole):
+    assert Image.open(whole / "elections.png").width > 900
+    assert list((whole / "tensorboard").glob("events*"))
+    split_ = json.loads((whole / "split.json").read_text())
+    assert split_["validation"] == ["Phantom_00_000"] and len(split_["sha256"]) == 64
+    assert "iterations: 6" in (whole / "config.yaml").read_text()
+
+
 def test_a_run_is_not_overwritten(recipe, phantoms, whole):
     with pytest.raises(InputError, match="--resume"):
         run(recipe, phantoms, whole)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from lckd.anatomy import MODALITIES
 from lckd.errors import InputError
@@ -89,6 +90,8 @@ def benchmark_training(config, iterations: int = 8) -> dict:
             started = time.perf_counter()
             run.step([run.fabric.to_device(sample)])
             seconds.append(time.perf_counter() - started)
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            run.step([run.fabric.to_device(made[-1])])
     usual = sorted(seconds[2:])[len(seconds[2:]) // 2]  # the first two warm up
     return {
         "machine": _machine(),
@@ -96,8 +99,16 @@ def benchmark_training(config, iterations: int = 8) -> dict:
         "seconds_per_iteration": round(usual, 3),
         "iterations_per_second": round(1 / usual, 2),
         "seconds_per_sample_in_a_worker": round(loading, 3),
+        "share_of_time": _shares(profiler),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
+
+
+def _shares(profiler: profile, count: int = 6) -> dict[str, float]:
+    """The operations that take most of a step's time on the processor, and their share of it."""
+    rows = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
+    total = sum(row.self_cpu_time_total for row in rows)
+    return {row.key: round(row.self_cpu_time_total / total, 2) for row in rows[:count]}
 
 
 def _study(folder: Path) -> Path:
