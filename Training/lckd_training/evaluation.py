@@ -41,24 +41,28 @@ def evaluate(
     echo=print,
     wanted: Collection[tuple[str, ...]] | None = None,
     worst: WorstCases | None = None,
+    dice_only: bool = False,
 ) -> list[dict]:
     """One row for every case and subset of what it has: Dice, HD95 (mm) and pieces of each region, whether it lacks ET.
 
     Args:
         wanted: the subsets to evaluate; None: all.
         worst: is shown each case segmented from everything that it has.
+        dice_only: leave out HD95 and pieces, which take longer than a small network.
     """
     rows = []
     for number, case in enumerate(cases, 1):
         for subset in wanted or subsets():
             if set(subset) <= set(case.modalities):
                 found, truth = found_and_true(network, case, subset, window, device, rules)
-                dice, distance = region_dice(found, truth), surface_distance(found, truth)
+                dice = region_dice(found, truth)
                 row = {"case": case.name, "subset": subset_name(subset)}
                 row |= {region: round(float(d), 4) for region, d in zip(REGIONS, dice, strict=True)}
-                row |= {f"{region} HD95": d for region, d in zip(REGIONS, distance, strict=True)}
-                for region, *masks in zip(REGIONS, found, truth, strict=True):
-                    row |= {f"{region} {of}": n for of, n in zip(PIECES, count_pieces(*masks), strict=True)}
+                if not dice_only:
+                    distance = surface_distance(found, truth)
+                    row |= {f"{region} HD95": d for region, d in zip(REGIONS, distance, strict=True)}
+                    for region, *masks in zip(REGIONS, found, truth, strict=True):
+                        row |= {f"{region} {of}": n for of, n in zip(PIECES, count_pieces(*masks), strict=True)}
                 rows.append(row | {"ET empty": not truth[REGIONS.index("ET")].any()})
                 if worst and set(subset) == set(case.modalities):
                     worst.see(case, dice, found, truth)

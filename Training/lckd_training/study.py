@@ -63,7 +63,7 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
     train(config, data, run, resume=(run / CHECKPOINT).is_file(), echo=echo)
     network, *_ = averaged_network(run)
     cases = held_out(run, data, json.loads((run / SPLIT).read_text()))
-    rows = evaluate(network, cases, config.window, choose_device("auto"), NO_RULES, lambda words: None)
+    rows = evaluate(network, cases, config.window, choose_device("auto"), NO_RULES, lambda words: None, dice_only=True)
     found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers, "recipe": recipe}
     result.write_text(json.dumps(found))
     return found
