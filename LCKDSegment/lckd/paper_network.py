@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from .anatomy import MODALITIES, REGIONS
+from .network import mean_feature
 
 SLOPE = 0.01
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (320, 3, 2))
@@ -168,10 +169,9 @@ def filled(feature: Tensor, available: Tensor, fill: Tensor | None) -> Tensor:
     if available.all():
         return feature.flatten(1, 2)
     available = available.to(feature.device)
+    if fill is None:
+        fill = mean_feature(feature, available)
     if feature.shape[1] < len(MODALITIES):
         held, feature = feature, feature.new_zeros(len(feature), len(MODALITIES), *feature.shape[2:])
         feature[:, available[0]] = held
-    there = available[:, :, None, None, None, None]
-    if fill is None:
-        fill = (feature * there).sum(1) / available.sum(1)[:, None, None, None, None]
-    return torch.where(there, feature, fill[:, None]).flatten(1, 2)
+    return torch.where(available[:, :, None, None, None, None], feature, fill[:, None]).flatten(1, 2)

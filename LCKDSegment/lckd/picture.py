@@ -100,12 +100,16 @@ def _overlay(grey: np.ndarray, marks: np.ndarray) -> np.ndarray:
     rgb = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
     for name, value in LABELS.items():
         inside = marks == value
-        padded = np.pad(inside, 1)
-        surrounded = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         colour = np.array(STRUCTURES[name].colour, np.float32)
         rgb[inside] = (1 - FILL) * rgb[inside] + FILL * colour
-        rgb[inside & ~surrounded] = colour
+        rgb[outline(inside)] = colour
     return rgb.astype(np.uint8)
+
+
+def outline(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask (y, x) that have a neighbour outside it, or outside the plane."""
+    padded = np.pad(mask, 1)
+    return mask & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
 
 
 def _table(pen, x: int, report: dict) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lckd.anatomy import REGIONS
+from lckd.picture import outline
 
 from .data import CachedCase
 
@@ -62,12 +63,3 @@ def draw(case: CachedCase, found: np.ndarray, truth: np.ndarray, words: str):
         (8, 25), f"{name}, slice {z} of {len(found)}; research use only", (170, 170, 170), ImageFont.load_default(12)
     )
     return picture
-
-
-def outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask (y, x) that have a neighbour outside it."""
-    inner = mask.copy()
-    for axis in (0, 1):
-        for step in (1, -1):
-            inner &= np.roll(mask, step, axis)
-    return mask & ~inner
