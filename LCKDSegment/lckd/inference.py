@@ -95,7 +95,7 @@ def predict_within_memory(
     Raises:
         InputError: not even the smallest window on the CPU has room.
     """
-    windows = [window, *((edge,) * 3 for edge in (96, 64) if edge**3 < np.prod(window))]
+    windows = [window, *((edge,) * 3 for edge in (128, 96, 64) if edge**3 < np.prod(window))]
     places = [device] if device.type == "cpu" else [device, torch.device("cpu")]
     notes: list[str] = []
     for place in places:

@@ -28,6 +28,10 @@ class Layer(nn.Sequential):
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
         super().__init__(convolution, InstanceNormLeakyReLU(outputs))
 
+    def forward(self, x: Tensor, brain: Tensor | None = None) -> Tensor:
+        convolution, norm = self
+        return norm(convolution(x), brain)
+
 
 class Stage(nn.Module):
     """One encoder level: a layer that enters it (halving the grid below the first level), then ``depth`` residuals."""
@@ -37,10 +41,12 @@ class Stage(nn.Module):
         self.enter = Layer(inputs, outputs, stride)
         self.layers = nn.ModuleList(Layer(outputs, outputs) for _ in range(depth))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.enter(x)
+    def forward(self, x: Tensor, brain: Tensor | None, contrast: Tensor | None = None) -> Tensor:
+        x = self.enter(x, brain)
+        if contrast is not None:
+            x = x + (contrast if brain is None else contrast * brain)
         for layer in self.layers:
-            x = x + layer(x)
+            x = x + layer(x, brain)
         return x
 
 
@@ -90,6 +96,10 @@ class Guide(nn.Sequential):
         nn.init.zeros_(last.bias)
         super().__init__(Layer(channels, channels), last)
 
+    def forward(self, x: Tensor, brain: Tensor | None = None) -> Tensor:
+        layer, last = self
+        return last(layer(x, brain))
+
 
 class Network(nn.Module):
     """Shared encoder, fusion at every level, light decoder, three nested sigmoid outputs in the order of ``REGIONS``.
@@ -98,10 +108,19 @@ class Network(nn.Module):
         widths: channels of each level; the first level lies at half resolution (2 mm), each next at half of that.
         depth: residual layers per encoder level.
         guidance: imagine the bottleneck features of missing modalities named in the buffer ``guided``.
+        brain_norm: normalise by the brain's voxels alone, features being zero elsewhere, so that the result does not
+            depend on how much background a window holds. Models made before this lack it.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 48, 96, 128, 128), depth: int = 2, guidance: bool = False):
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 48, 96, 128, 128),
+        depth: int = 2,
+        guidance: bool = False,
+        brain_norm: bool = False,
+    ):
         super().__init__()
+        self.brain_norm = brain_norm
         entries = zip([8, *widths], widths, strict=False)
         self.encoder = nn.ModuleList(
             Stage(inputs, outputs, 1 if level == 0 else 2, depth if level else 1)
@@ -122,16 +141,22 @@ class Network(nn.Module):
     def encode(self, images: Tensor, modality: Tensor) -> list[Tensor]:
         """images (n, 1, z, y, x), modality (n,) indices into MODALITIES -> features of each level, finest first."""
         x = pixelunshuffle(images, spatial_dims=3, scale_factor=2).contiguous(memory_format=torch.channels_last_3d)
+        brains = self._brains(x.ne(0).any(1, keepdim=True))
+        contrast = self.contrast[modality][:, :, None, None, None].to(x.dtype)
         features = []
-        for level, stage in enumerate(self.encoder):
-            if level == 0:
-                x = stage.enter(x) + self.contrast[modality][:, :, None, None, None].to(x.dtype)
-                for layer in stage.layers:
-                    x = x + layer(x)
-            else:
-                x = stage(x)
+        for level, (stage, brain) in enumerate(zip(self.encoder, brains, strict=True)):
+            x = stage(x, brain, contrast if level == 0 else None)
             features.append(x)
         return features
+
+    def _brains(self, there: Tensor) -> list[Tensor | None]:
+        """The brain as zeros and ones (b, 1, z, y, x) at each level, from where it is at the finest one."""
+        if not self.brain_norm:
+            return [None] * len(self.encoder)
+        brains = [there.float()]
+        for _ in self.encoder[1:]:
+            brains.append(functional.max_pool3d(brains[-1], 2))
+        return brains
 
     def imagine(self, bottleneck: Tensor, available: Tensor) -> dict[int, Tensor]:
         """Index of a guided modality -> by how much its features differ from the mean fill, (batch, c, z, y, x).
@@ -142,10 +167,16 @@ class Network(nn.Module):
             return {}
         mean = mean_feature(bottleneck, available)
         wanted = self.guided.to(available.device) & ~available.all(0)
-        return {index: self.guides[index](mean) for index in wanted.nonzero().flatten().tolist()}
+        brain = mean.ne(0).any(1, keepdim=True).float() if self.brain_norm else None
+        return {index: self.guides[index](mean, brain) for index in wanted.nonzero().flatten().tolist()}
 
     def decode(self, features: list[Tensor], available: Tensor, imagined: dict[int, Tensor] | None = None) -> Tensor:
         """Features of each level as (batch, k, channels, z, y, x) and (batch, 4) booleans -> logits at full size."""
+        # Outside the brain a modality's features are exactly zero, so they themselves say where it is.
+        there = features[0].ne(0).any(2)
+        if there.shape[1] == len(MODALITIES):
+            there = there & available[:, :, None, None, None]
+        brains = self._brains(there.any(1, keepdim=True))
         x = self.fusions[-1](features[-1], available)
         if imagined is None:
             imagined = self.imagine(features[-1], available)
@@ -156,7 +187,7 @@ class Network(nn.Module):
         for level, (rise, layer) in enumerate(zip(self.rises, self.decoder, strict=True)):
             shallow = len(features) - 2 - level
             fused = self.fusions[shallow](features[shallow], available)
-            x = layer(functional.interpolate(rise(x), scale_factor=2.0, mode="nearest") + fused)
+            x = layer(functional.interpolate(rise(x), scale_factor=2.0, mode="nearest") + fused, brains[shallow])
         return pixelshuffle(self.head(x), spatial_dims=3, scale_factor=2)
 
     def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:

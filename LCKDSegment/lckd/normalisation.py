@@ -15,19 +15,32 @@ CHUNK = 512  # voxels summed in bfloat16's matrix unit before the sums go on in 
 
 
 class InstanceNormLeakyReLU(nn.Module):
-    """y = leaky_relu(gamma * (x - mean) / std + beta), mean and std per sample and channel. x: (B, C, D, H, W)."""
+    """y = leaky_relu(gamma * (x - mean) / std + beta), mean and std per sample and channel. x: (B, C, D, H, W).
+
+    With a mask (B, 1, D, H, W) of zeros and ones, mean and std are those inside it, and y is 0 outside: how much empty
+    background a patch holds then changes nothing.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if x.dtype == torch.bfloat16 and x.device.type == "cpu":
-            return _Fused.apply(x.contiguous(memory_format=torch.channels_last_3d), self.weight, self.bias)
-        return functional.leaky_relu(
-            functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON), SLOPE, inplace=True
-        )
+            return _Fused.apply(x.contiguous(memory_format=torch.channels_last_3d), self.weight, self.bias, mask)
+        if mask is None:
+            normalised = functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON)
+            return functional.leaky_relu(normalised, SLOPE, inplace=True)
+        return self._masked(x, mask)
+
+    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        space, values = (2, 3, 4), x.float()
+        voxels = mask.sum(space, keepdim=True, dtype=torch.float32).clamp_min(1)
+        about = (values - (values * mask).sum(space, keepdim=True) / voxels) * mask
+        deviation = (about.square().sum(space, keepdim=True) / voxels + EPSILON).rsqrt()
+        scale, shift = (p.float()[:, None, None, None] for p in (self.weight, self.bias))
+        return (functional.leaky_relu(about * deviation * scale + shift, SLOPE) * mask).to(x.dtype)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -41,10 +54,14 @@ def _chunks(rows: Tensor) -> Tensor:
     return rows.reshape(-1, CHUNK if voxels % CHUNK == 0 else voxels, channels)
 
 
-def _sum(rows: Tensor) -> Tensor:
-    """The sum over voxels in fp32, (B, C)."""
+def _sum(rows: Tensor, inside: Tensor | None = None) -> Tensor:
+    """The sum over voxels, or those where ``inside`` (B, voxels, 1) is one, in fp32, (B, C)."""
     chunks = _chunks(rows)
-    total = torch.bmm(chunks.new_ones(1, 1, chunks.shape[1]).expand(len(chunks), 1, -1), chunks)
+    if inside is None:
+        taken = chunks.new_ones(1, 1, chunks.shape[1]).expand(len(chunks), 1, -1)
+    else:
+        taken = _chunks(inside).transpose(1, 2)
+    total = torch.bmm(taken, chunks)
     return total.float().reshape(rows.shape[0], -1, rows.shape[2]).sum(1)
 
 
@@ -56,13 +73,16 @@ def _product(rows: Tensor, other: Tensor) -> Tensor:
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         rows = _rows(x)
-        voxels = rows.shape[1]
-        mean = _sum(rows) / voxels
+        inside = None if mask is None else mask.to(x.dtype).reshape(len(x), -1, 1)
+        voxels = rows.shape[1] if mask is None else mask.flatten(1).sum(1, True, dtype=torch.float32).clamp_min(1)
+        mean = _sum(rows, inside) / voxels
         # Squares are summed about the mean, or a large mean would drown the variance in bfloat16's rounding.
         about = mean.to(x.dtype)
         out = rows - about[:, None]
+        if inside is not None:
+            out.mul_(inside)
         rest = mean - about.float()
         variance = (_product(out, out) / voxels - rest * rest).clamp_min(0)
         deviation = (variance + EPSILON).rsqrt()  # 1 / standard deviation
@@ -70,26 +90,30 @@ class _Fused(torch.autograd.Function):
         shift = bias.float() - rest * scale
         out.mul_(scale[:, None].to(x.dtype)).add_(shift[:, None].to(x.dtype))
         out = functional.leaky_relu_(out, SLOPE)
-        ctx.save_for_backward(x, out, mean, deviation, weight)
+        if inside is not None:
+            out.mul_(inside)
+        ctx.save_for_backward(x, out, mean, deviation, weight, inside)
+        ctx.voxels = voxels
         return out.view(*_channels_last_shape(x)).permute(0, 4, 1, 2, 3)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        x, out, mean, deviation, weight = ctx.saved_tensors
+        x, out, mean, deviation, weight, inside = ctx.saved_tensors
         rows = _rows(x)
-        voxels = rows.shape[1]
         # The sign of the output is the sign of the leaky ReLU's input, so the output stands in for it.
         upstream = _rows(gradient.contiguous(memory_format=torch.channels_last_3d))
         upstream = torch.ops.aten.leaky_relu_backward(upstream, out, SLOPE, True)
-        total, product = _sum(upstream), _product(upstream, rows)
+        total, product = _sum(upstream, inside), _product(upstream if inside is None else upstream * inside, rows)
         weight_gradient = (product - mean * total) * deviation  # sum of upstream * normalised x
         scale = deviation * weight.float()
-        along_x = -scale * deviation * weight_gradient / voxels
-        constant = -scale * total / voxels - along_x * mean
+        along_x = -scale * deviation * weight_gradient / ctx.voxels
+        constant = -scale * total / ctx.voxels - along_x * mean
         grad = upstream * scale[:, None].to(x.dtype)
         grad.addcmul_(rows, along_x[:, None].to(x.dtype)).add_(constant[:, None].to(x.dtype))
+        if inside is not None:
+            grad.mul_(inside)
         grad = grad.view(*_channels_last_shape(x)).permute(0, 4, 1, 2, 3)
-        return grad, weight_gradient.sum(0).to(weight.dtype), total.sum(0).to(weight.dtype)
+        return grad, weight_gradient.sum(0).to(weight.dtype), total.sum(0).to(weight.dtype), None
 
 
 def _channels_last_shape(x: Tensor) -> tuple[int, ...]:

@@ -151,6 +151,8 @@ def one_each(looks: list[Mapping[str, float]], free=MODALITIES) -> list[str | No
 
 def best_of(several: Judged) -> tuple[tuple[Volume, Finding], list[tuple[Volume, str]]]:
     """Of volumes of one sequence the one that shows most, and for every other why not; of equals, the later."""
+    if len(several) == 1:  # nothing to compare, and a compressed file's geometry takes as long as its voxels
+        return several[0], []
 
     def against(entry):
         volume, finding = entry

@@ -63,25 +63,55 @@ def test_one_modality_costs_much_less_than_four(network):
     assert counts[1] / counts[4] <= 0.4
 
 
-def test_fused_normalisation_agrees_with_torch():
+@pytest.mark.parametrize("masked", [False, True])
+def test_fused_normalisation_agrees_with_torch(masked):
     torch.manual_seed(0)
     norm = InstanceNormLeakyReLU(8)
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_()
-    x = torch.randn(2, 8, 8, 8, 16) * 3 + 2
+    x = (torch.randn(2, 8, 8, 8, 16) * 3 + 2).bfloat16().float()
+    upstream = torch.randn_like(x).bfloat16().float()
+    mask = (torch.rand(2, 1, 8, 8, 16) > 0.4).float() if masked else None
     fine = x.clone().requires_grad_()
     coarse = x.bfloat16().to(memory_format=torch.channels_last_3d).requires_grad_()
-    upstream = torch.randn_like(x)
-    norm(fine).backward(upstream)
+    norm(fine, mask).backward(upstream)
     gradients = [norm.weight.grad.clone(), norm.bias.grad.clone()]
     norm.zero_grad()
-    out = norm(coarse)
+    out = norm(coarse, mask)
     out.backward(upstream.bfloat16())
-    assert (out.float() - norm(x)).abs().mean() < 0.02
+    assert (out.float() - norm(x, mask)).abs().mean() < 0.02
     assert (coarse.grad.float() - fine.grad).abs().mean() < 0.02 * fine.grad.abs().mean()
     for ours, theirs in zip([norm.weight.grad, norm.bias.grad], gradients, strict=True):
-        assert torch.allclose(ours, theirs, rtol=0.05, atol=0.05 * theirs.abs().max())
+        assert torch.allclose(ours, theirs, rtol=0.05, atol=0.11 * theirs.abs().max())
+
+
+def test_masked_normalisation_is_that_of_what_lies_inside():
+    torch.manual_seed(0)
+    norm, x = InstanceNormLeakyReLU(4).double(), torch.randn(1, 4, 6, 6, 6, dtype=torch.float64, requires_grad=True)
+    mask = torch.zeros(1, 1, 6, 6, 6)
+    mask[..., 1:4, 2:5, 3:6] = 1
+    inside = (..., slice(1, 4), slice(2, 5), slice(3, 6))
+    out = norm(x, mask)
+    assert torch.allclose(out[inside], norm(x[inside]), atol=1e-5)
+    assert out.abs().sum() == out[inside].abs().sum()
+    out.square().sum().backward()
+    assert x.grad.abs().sum() == x.grad[inside].abs().sum()
+    assert torch.isfinite(norm(x, torch.zeros_like(mask))).all()  # a window without any brain
+
+
+@pytest.mark.parametrize("modalities", [("FLAIR",), ("T1", "T1ce", "T2", "FLAIR")])
+def test_background_changes_nothing(modalities):
+    """The same brain in a larger window: the same logits. Without brain_norm, false positives grew with the window."""
+    torch.manual_seed(0)
+    images = torch.zeros(1, len(modalities), 32, 32, 32)
+    images[..., 4:28, 4:28, 4:28] = torch.randn(1, len(modalities), 24, 24, 24)
+    padded = torch.nn.functional.pad(images, (16,) * 6)
+    for brain_norm in (True, False):
+        network = Network([4, 8, 8], 1, brain_norm=brain_norm).eval()
+        with torch.no_grad():
+            apart = (network(images, modalities) - network(padded, modalities)[..., 16:48, 16:48, 16:48]).abs().max()
+        assert (apart < 1e-4) == brain_norm
 
 
 @pytest.mark.parametrize("side", [4, 8, 16])

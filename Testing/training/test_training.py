@@ -20,11 +20,12 @@ from lckd.model_folder import default_model, load_model
 from lckd_training import evaluation, export
 from lckd_training import study as study_module
 from lckd_training.config import Config, load_config
-from lckd_training.data import cached, split
+from lckd_training.data import CachedCase, cached, split
 from lckd_training.distillation import Decoded, Losses, feature_distance
 from lckd_training.election import elect, single_teacher
 from lckd_training.evaluation import count_pieces, markdown_table, mean_dice, summarise, surface_distance
 from lckd_training.layouts import find_cases
+from lckd_training.pasting import carve, paste
 from lckd_training.run_folder import CHECKPOINT, load_checkpoint
 from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, draw_views, padded
 from lckd_training.study import study
@@ -115,6 +116,50 @@ def test_patch_of_a_small_case_is_padded():
     corner = draw_patch(labels, (32, 32, 32), 0.5, np.random.default_rng(0))
     patch = padded(labels[None], corner, (32, 32, 32))
     assert patch.shape == (1, 32, 32, 32) and patch.sum() == 10 * 32 * 32
+
+
+def case_with(labels: np.ndarray, images: np.ndarray, name: str = "case") -> CachedCase:
+    return CachedCase(name, MODALITIES[: len(images)], images.astype(np.float16), labels.astype(np.uint8))
+
+
+def test_a_pasted_tumour_is_the_donors_in_all_sequences():
+    labels = np.zeros((40, 40, 40))
+    labels[14:26, 14:26, 14:26], labels[18:22, 18:22, 18:22] = 2, 4
+    donor = case_with(labels, np.stack([1 + labels, 10 + labels]))
+    tumour = carve(donor, ("T1", "T1ce"), np.random.default_rng(0))
+    deep = tumour.labels == 4
+    assert deep.any() and (tumour.opacity[tumour.labels > 0] > 0.99).all()
+    assert tumour.images[0][deep].max() == pytest.approx(5) and tumour.images[1][deep].max() == pytest.approx(14)
+    images, found = np.full((2, 60, 60, 60), 0.5, np.float32), np.zeros((60, 60, 60), np.uint8)
+    images[:, :, :, 30:] = 0  # no brain
+    paste(images, found, tumour, (30, 30, 20))
+    assert 0 < (found == 4).sum() <= deep.sum() and not found[:, :, 30:].any() and not images[:, :, :, 30:].any()
+    assert (images[0][found == 4] - images[1][found == 4]).max() == pytest.approx(-9, abs=0.01)
+    assert (images[:, 0] == 0.5).sum() == 2 * 60 * 30  # far away nothing changed
+
+
+@pytest.mark.parametrize("centre", [(0, 0, 0), (31, 15, 30), (-90, 200, 15)])
+def test_a_tumour_is_cut_where_the_patch_ends(centre):
+    labels = np.zeros((20, 20, 20))
+    labels[4:16, 4:16, 4:16] = 1
+    tumour = carve(case_with(labels, np.ones((1, 20, 20, 20)) * 3), ("T1",), np.random.default_rng(1))
+    images, found = np.ones((1, 32, 32, 32), np.float32), np.zeros((32, 32, 32), np.uint8)
+    paste(images, found, tumour, centre)
+    assert images.max() <= 3 and found.any() == (min(centre) > -16 and max(centre) < 48)
+    assert (images[0][found > 0] > 2.9).all()
+
+
+def test_pasted_samples_show_the_tumours_of_others():
+    """A healthy host gets a tumour; a donor without one of its sequences gives none."""
+    healthy, labels = np.zeros((32, 32, 32)), np.zeros((32, 32, 32))
+    labels[8:24, 8:24, 8:24] = 2
+    host = case_with(healthy, np.ones((4, 32, 32, 32)), "host")
+    whole, poor = case_with(labels, np.ones((4, 32, 32, 32))), case_with(labels, np.ones((2, 32, 32, 32)))
+    order = [case_order(2, i, 0) for i in range(20)]
+    for donor, pasted, expected in ((whole, 1.0, True), (poor, 1.0, False), (whole, 0.0, False)):
+        samples = Samples([host, donor], Config(patch=[32] * 3, iterations=20, pasted=pasted, tumour_centred=1.0))
+        seen = [samples[i]["regions"].any().item() for i in range(20) if order[i] == 0]
+        assert any(seen) == expected
 
 
 def test_election_with_hysteresis():

@@ -17,7 +17,9 @@ from monai.transforms import (
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
+    RandHistogramShiftd,
     RandScaleIntensityd,
+    RandShiftIntensityd,
     RandSimulateLowResolutiond,
 )
 from torch.nn.functional import interpolate, max_pool3d
@@ -35,9 +37,9 @@ class Augmentation:
             RandAxisFlipd(both, prob=0.3),
             RandAffined(
                 both,
-                prob=0.2,
+                prob=0.3,
                 rotate_range=(0.3, 0.3, 0.3),
-                scale_range=(0.15, 0.15, 0.15),
+                scale_range=(0.2, 0.2, 0.2),
                 mode=("bilinear", "nearest"),
                 padding_mode="zeros",
                 spatial_size=tuple(size),
@@ -45,13 +47,16 @@ class Augmentation:
         ]
         intensity = []
         for name in MODALITIES:
+            one = {"keys": name, "allow_missing_keys": True}  # a case may lack it
             intensity += [
-                RandScaleIntensityd(name, factors=0.2, prob=0.5),
-                RandAdjustContrastd(name, gamma=(0.7, 1.5), prob=0.3),
-                RandGaussianNoised(name, std=0.15, prob=0.15),
-                RandGaussianSmoothd(name, (0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=0.1),
-                RandSimulateLowResolutiond(name, zoom_range=(0.4, 1.0), prob=0.1),
-                RandBiasFieldd(name, degree=2, coeff_range=(0.0, 0.25), prob=0.15),
+                RandScaleIntensityd(**one, factors=0.25, prob=0.5),
+                RandShiftIntensityd(**one, offsets=0.6, prob=0.3),
+                RandHistogramShiftd(**one, num_control_points=(4, 8), prob=0.1),
+                RandAdjustContrastd(**one, gamma=(0.7, 1.5), prob=0.3),
+                RandGaussianNoised(**one, std=0.15, prob=0.15),
+                RandGaussianSmoothd(**one, sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0), sigma_z=(0.5, 1.0), prob=0.1),
+                RandSimulateLowResolutiond(**one, zoom_range=(0.4, 1.0), prob=0.1),
+                RandBiasFieldd(**one, degree=2, coeff_range=(0.0, 0.25), prob=0.15),
             ]
         self.geometry, self.intensity = Compose(geometry), Compose(intensity)
 
@@ -63,8 +68,10 @@ class Augmentation:
         images, regions = torch.as_tensor(moved["images"]), torch.as_tensor(moved["regions"])
         brain = images.any(0)
         present = images.flatten(1).any(1)  # a modality the case lacks stays all zero
-        changed = self.intensity({name: images[i : i + 1] for i, name in enumerate(MODALITIES)})
-        images = torch.cat([as_another_acquisition(torch.as_tensor(changed[name]), rng) for name in MODALITIES])
+        held = [i for i, there in enumerate(present) if there]
+        changed = self.intensity({MODALITIES[i]: images[i : i + 1] for i in held})
+        for i in held:
+            images[i : i + 1] = as_another_acquisition(torch.as_tensor(changed[MODALITIES[i]]), rng)
         images = with_another_brain_edge(images * brain, brain, rng)
         return (images * present[:, None, None, None]).float(), regions
 
@@ -86,9 +93,9 @@ def with_another_brain_edge(images: torch.Tensor, brain: torch.Tensor, rng: np.r
     draw = rng.random()
     if draw < 0.1:
         depth = int(rng.integers(1, 4))
-        return images * ~_grown(~brain, depth)
+        return images * ~grown(~brain, depth)
     if draw < 0.2:
-        rim = _grown(brain, int(rng.integers(2, 5))) & ~brain
+        rim = grown(brain, int(rng.integers(2, 5))) & ~brain
         texture = torch.from_numpy(rng.random((1, 1, 24, 24, 24), np.float32))
         texture = interpolate(texture, images.shape[1:], mode="trilinear")[0]
         level = torch.from_numpy(rng.uniform(0.0, 6.0, (len(images), 1, 1, 1)).astype(np.float32))
@@ -96,7 +103,11 @@ def with_another_brain_edge(images: torch.Tensor, brain: torch.Tensor, rng: np.r
     return images
 
 
-def _grown(mask: torch.Tensor, voxels: int) -> torch.Tensor:
-    """The mask (s, s, s) dilated by a cube of so many voxels to each side."""
-    grown = max_pool3d(mask[None, None].float(), 2 * voxels + 1, stride=1, padding=voxels)
+def grown(mask: torch.Tensor, voxels: int) -> torch.Tensor:
+    """The mask (z, y, x) dilated by a cube of so many voxels to each side."""
+    grown = mask[None, None].float()
+    for axis in range(3):  # one axis after the other: a cube of 17 voxels at once would take a hundred times longer
+        edges, padding = [1, 1, 1], [0, 0, 0]
+        edges[axis], padding[axis] = 2 * voxels + 1, voxels
+        grown = max_pool3d(grown, edges, stride=1, padding=padding)
     return grown[0, 0].bool()

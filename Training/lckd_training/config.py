@@ -35,6 +35,7 @@ class Config:
     architecture: str = "compact"  # compact: the one that ships; paper: the published one
     widths: list = field(default_factory=lambda: [16, 48, 96, 128, 128])  # compact
     depth: int = 2  # compact
+    brain_norm: bool = False  # compact: normalise by the brain's voxels alone (lckd.network)
     missing_skips: str = "mean"  # paper; zero_image is the authors'
     global_branch: str = "live"  # paper; dead is the authors'
     initial: str = ""  # a model folder to start from, its architecture the same; empty: random weights
@@ -52,8 +53,10 @@ class Config:
     # samples
     patch: list = field(default_factory=lambda: [96, 96, 96])  # edges (z, y, x); one number is a cube
     final_patch: list = field(default_factory=lambda: [128, 128, 128])  # the last part of a run sees more at once ...
-    final_from: float = 0.75  # ... from this fraction of the iterations on; inference uses it too
+    final_from: float = 0.75  # ... from this fraction of the iterations on
+    inference_window: list = field(default_factory=list)  # of elections and the exported model; empty: as final_patch
     tumour_centred: float = 0.67  # share of patches centred on a tumour voxel
+    pasted: float = 0.0  # share of samples that get another case's tumour somewhere in the brain (pasting)
     sampling: str = "uniform"  # which subsets are decoded: see sampling.draw_views
     full_until: int = 0  # ramped: until here subsets become more and more frequent; paper: until here all modalities
     subsets_per_sample: int = 2  # uniform, ramped: decoded beside the full set; the encoder runs once for all
@@ -87,7 +90,8 @@ class Config:
         if self.architecture == PAPER:
             return {"kind": PAPER, "missing_skips": self.missing_skips, "global_branch": self.global_branch}
         guidance = {"guidance": True} if self.guided else {}
-        return {"widths": self.widths, "depth": self.depth, **guidance}
+        brain_norm = {"brain_norm": True} if self.brain_norm else {}
+        return {"widths": self.widths, "depth": self.depth, **guidance, **brain_norm}
 
     @property
     def guided(self) -> bool:
@@ -96,7 +100,7 @@ class Config:
     @property
     def window(self) -> tuple[int, int, int]:
         """The sliding window of inference."""
-        return tuple(self.final_patch)
+        return tuple(self.inference_window or self.final_patch)
 
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)
@@ -134,8 +138,8 @@ def read_config(values: dict, path: Path) -> Config:
 
 def _typed(key: str, value, expected):
     """The value as its field's type: YAML reads ``1e-3`` as text, so numbers are converted, never guessed."""
-    if key in ("patch", "final_patch"):
-        return list(three_edges(value))
+    if key in ("patch", "final_patch", "inference_window"):
+        return list(three_edges(value)) if value != [] else value
     if expected in (int, float, str):
         try:
             return expected(value)
@@ -151,8 +155,12 @@ def _impossible(config: Config):
     for key, choices in CHOICES.items():
         if getattr(config, key) not in choices:
             yield f"{key} {getattr(config, key)!r}; choose {', '.join(choices)}"
-    for key in ("patch", "final_patch"):
-        for wrong in wrong_architecture(config.network, tuple(getattr(config, key))):
+    for key, edges in {
+        "patch": config.patch,
+        "final_patch": config.final_patch,
+        "inference_window": config.window,
+    }.items():
+        for wrong in wrong_architecture(config.network, tuple(edges)):
             yield wrong.replace("inference.window", key)
     if config.batch < 1:
         yield f"batch {config.batch}; at least one sample an iteration"

@@ -68,7 +68,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
         "modalities": list(MODALITIES),
         "regions": list(REGIONS),
         "preprocessing": Preprocessing().as_dict(),
-        "inference": {"window": config.final_patch, **asdict(config.rules)},
+        "inference": {"window": list(config.window), **asdict(config.rules)},
         "training": {
             "data": data_words(split["training"]),
             "cases": len(split["training"]),

@@ -16,6 +16,7 @@ from .augmentation import Augmentation
 from .config import Config
 from .data import CachedCase
 from .guidance import stage_of
+from .pasting import carve, paste, place_in_brain
 
 ALL_SUBSETS = subsets()
 
@@ -29,6 +30,7 @@ class Samples(Dataset):
 
     def __init__(self, cases: list[CachedCase], config: Config):
         self.cases, self.config = cases, config
+        self.with_tumour = [case for case in cases if config.pasted and case.labels.any()]
 
     def __len__(self) -> int:
         return self.config.iterations * self.config.batch
@@ -39,15 +41,26 @@ class Samples(Dataset):
         rng = np.random.default_rng((config.seed, index))
         late = iteration >= config.final_from * config.iterations
         size = config.final_patch if late else config.patch
-        patch = draw_patch(case.labels, size, config.tumour_centred, rng)
-        images = np.zeros((len(MODALITIES), *size), np.float32)
+        donors = self._donors(case) if config.pasted and rng.random() < config.pasted else []
+        place = place_in_brain(case, rng) if donors else None
+        patch = draw_patch(case.labels, size, config.tumour_centred, rng, place)
         held = [MODALITIES.index(name) for name in case.modalities]
-        images[held] = padded(case.images, patch, size)
-        regions = labels_to_regions(padded(case.labels[None], patch, size)[0], LABELS)
+        own = padded(case.images, patch, size).astype(np.float32)
+        labels = padded(case.labels[None], patch, size)[0]
+        if donors:
+            tumour = carve(donors[rng.integers(len(donors))], case.modalities, rng)
+            paste(own, labels, tumour, tuple(p - corner for p, corner in zip(place, patch, strict=True)))
+        images = np.zeros((len(MODALITIES), *size), np.float32)
+        images[held] = own
+        regions = labels_to_regions(labels, LABELS)
         images, regions = Augmentation(size)(images, regions, seed=int(rng.integers(2**31)))
         views = draw_views(case.modalities, iteration, config, rng)
         available = torch.tensor([[name in view for name in MODALITIES] for view in views])
         return {"images": images, "regions": regions, "available": available}
+
+    def _donors(self, host: CachedCase) -> list[CachedCase]:
+        """The other cases whose tumour could be the host's too: seen in every modality that the host has."""
+        return [c for c in self.with_tumour if c is not host and set(host.modalities) <= set(c.modalities)]
 
 
 def case_order(count: int, iteration: int, seed: int) -> int:
@@ -87,20 +100,33 @@ def draw_subsets(modalities: tuple[str, ...], count: int, rng: np.random.Generat
 
 
 def draw_patch(
-    labels: np.ndarray, size: Sequence[int], tumour_centred: float, rng: np.random.Generator
+    labels: np.ndarray,
+    size: Sequence[int],
+    tumour_centred: float,
+    rng: np.random.Generator,
+    pasted: tuple[int, int, int] | None = None,
 ) -> tuple[int, int, int]:
-    """The first corner (z, y, x) of a patch of this size; negative where the case is smaller than the patch."""
+    """The first corner (z, y, x) of a patch of this size; negative where the case is smaller than the patch.
+
+    Args:
+        tumour_centred: the share of patches that lie about a tumour voxel, or about ``pasted``, where a tumour will be.
+    """
     centre = [rng.uniform(s / 2, max(s / 2, n - s / 2)) for n, s in zip(labels.shape, size, strict=True)]
     if rng.random() < tumour_centred:
-        tumour = np.flatnonzero(labels)
-        if tumour.size:
-            centre = np.unravel_index(tumour[rng.integers(tumour.size)], labels.shape)
-            centre = [c + rng.uniform(-s / 4, s / 4) for c, s in zip(centre, size, strict=True)]
+        around = pasted or random_tumour_voxel(labels, rng)
+        if around:
+            centre = [c + rng.uniform(-s / 4, s / 4) for c, s in zip(around, size, strict=True)]
     corner = []
     for middle, n, s in zip(centre, labels.shape, size, strict=True):
         slack = n - s
         corner.append(slack // 2 if slack < 0 else int(np.clip(middle - s / 2, 0, slack)))
     return tuple(corner)
+
+
+def random_tumour_voxel(labels: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int] | None:
+    """A voxel (z, y, x) of the tumour, None where there is none."""
+    tumour = np.flatnonzero(labels)
+    return np.unravel_index(tumour[rng.integers(tumour.size)], labels.shape) if tumour.size else None
 
 
 def padded(array: np.ndarray, corner: tuple[int, int, int], size: Sequence[int]) -> np.ndarray:
