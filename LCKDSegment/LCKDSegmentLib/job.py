@@ -71,9 +71,9 @@ class SegmentationJob:
 
     @property
     def seconds_left(self) -> float | None:
-        """Expected seconds to the end, from the speed so far; None while there is too little to tell."""
+        """Expected seconds to the end, from the speed so far; None until some of the network's work is done."""
         elapsed = time.monotonic() - self._started
-        return elapsed * (100 - self.percent) / self.percent if self.percent >= 20 else None
+        return elapsed * (100 - self.percent) / self.percent if self.percent > 20 else None
 
     def poll(self) -> list[str]:
         """Take in what the child has written since; returns the new log lines."""

@@ -1,12 +1,12 @@
-"""Run a network over a prepared study: MONAI's sliding window, in bfloat16 where the processor computes it."""
+"""Run a network over a prepared study: whole, or in MONAI's sliding window, in bfloat16 where the processor has it."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor
+from torch.nn import functional
 
 from .anatomy import REGIONS
 from .errors import InputError
@@ -57,7 +57,8 @@ def predict(
     """Probabilities float32 (3, z, y, x) in the order of REGIONS, nested, of images (k, z, y, x) of these modalities.
 
     Args:
-        window: edges (z, y, x) of the sliding window in voxels; windows overlap by a quarter, blended by a Gaussian.
+        window: edges (z, y, x) in voxels of what is looked at in one go. Larger images are taken in several such
+            windows, which overlap by a quarter and are blended by a Gaussian.
     """
     network = network.to(device)
     images = torch.from_numpy(np.ascontiguousarray(images))[None]
@@ -73,9 +74,18 @@ def predict(
             progress(done, total)
         return probabilities
 
-    probabilities = sliding_window_inference(
-        images, window, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
-    )
+    if total == 1:
+        depth, height, width = images.shape[2:]
+        margins = [edge - n for edge, n in zip(window, (depth, height, width), strict=True)]
+        z, y, x = (margin // 2 for margin in margins)
+        whole = functional.pad(images, [m for margin in reversed(margins) for m in (margin // 2, margin - margin // 2)])
+        probabilities = infer(whole.to(device)).cpu()[..., z : z + depth, y : y + height, x : x + width]
+    else:
+        from monai.inferers import sliding_window_inference  # two seconds to import, and most brains need no windows
+
+        probabilities = sliding_window_inference(
+            images, window, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
+        )
     probabilities = probabilities[0].numpy()
     if not np.isfinite(probabilities).all():
         raise InputError(f"the network's output on {device.type} is not a number; try --device cpu")

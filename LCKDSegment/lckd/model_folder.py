@@ -49,7 +49,7 @@ class Model:
 
     @property
     def window(self) -> tuple[int, int, int]:
-        """The sliding window (z, y, x) in voxels of the working grid."""
+        """What the network looks at in one go, (z, y, x) in voxels of the working grid."""
         return three_edges(self.card["inference"]["window"])
 
     @property

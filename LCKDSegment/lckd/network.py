@@ -12,7 +12,6 @@ Arrays are (batch, ..., z, y, x) at the working grid's 1 mm; sizes must divide b
 from collections.abc import Sequence
 
 import torch
-from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,7 +43,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, brain: Tensor | None, contrast: Tensor | None = None) -> Tensor:
         x = self.enter(x, brain)
         if contrast is not None:
-            x = x + (contrast if brain is None else contrast * brain)
+            x = x + (contrast if brain is None else contrast * brain).to(x.dtype)
         for layer in self.layers:
             x = x + layer(x, brain)
         return x
@@ -98,7 +97,8 @@ class Guide(nn.Sequential):
 
     def forward(self, x: Tensor, brain: Tensor | None = None) -> Tensor:
         layer, last = self
-        return last(layer(x, brain))
+        difference = last(layer(x, brain))
+        return difference if brain is None else difference * brain
 
 
 class Network(nn.Module):
@@ -108,8 +108,8 @@ class Network(nn.Module):
         widths: channels of each level; the first level lies at half resolution (2 mm), each next at half of that.
         depth: residual layers per encoder level.
         guidance: imagine the bottleneck features of missing modalities named in the buffer ``guided``.
-        brain_norm: normalise by the brain's voxels alone, features being zero elsewhere, so that the result does not
-            depend on how much background a window holds. Models made before this lack it.
+        brain_norm: normalise by the brain's voxels alone, features being zero elsewhere, so that the result
+            hardly depends on how much background a window holds. Models made before this lack it.
     """
 
     def __init__(
@@ -140,22 +140,28 @@ class Network(nn.Module):
 
     def encode(self, images: Tensor, modality: Tensor) -> list[Tensor]:
         """images (n, 1, z, y, x), modality (n,) indices into MODALITIES -> features of each level, finest first."""
-        x = pixelunshuffle(images, spatial_dims=3, scale_factor=2).contiguous(memory_format=torch.channels_last_3d)
-        brains = self._brains(x.ne(0).any(1, keepdim=True))
-        contrast = self.contrast[modality][:, :, None, None, None].to(x.dtype)
+        x = space_to_depth(images).contiguous(memory_format=torch.channels_last_3d)
+        brains = self._brains(x[:, None])
+        contrast = self.contrast[modality][:, :, None, None, None]
         features = []
         for level, (stage, brain) in enumerate(zip(self.encoder, brains, strict=True)):
             x = stage(x, brain, contrast if level == 0 else None)
             features.append(x)
         return features
 
-    def _brains(self, there: Tensor) -> list[Tensor | None]:
-        """The brain as zeros and ones (b, 1, z, y, x) at each level, from where it is at the finest one."""
+    def _brains(self, finest: Tensor, available: Tensor | None = None) -> list[Tensor | None]:
+        """The brain as zeros and ones (b, 1, z, y, x) at each level: where any of (b, k, c, z, y, x) is not zero.
+
+        Outside the brain images and features are exactly zero, so they themselves say where it is.
+        """
         if not self.brain_norm:
             return [None] * len(self.encoder)
-        brains = [there.float()]
+        there = finest.ne(0).any(2)
+        if available is not None and there.shape[1] == len(MODALITIES):
+            there = there & available[:, :, None, None, None]
+        brains = [there.any(1, keepdim=True).float()]
         for _ in self.encoder[1:]:
-            brains.append(functional.max_pool3d(brains[-1], 2))
+            brains.append(space_to_depth(brains[-1]).amax(1, keepdim=True))
         return brains
 
     def imagine(self, bottleneck: Tensor, available: Tensor) -> dict[int, Tensor]:
@@ -172,11 +178,7 @@ class Network(nn.Module):
 
     def decode(self, features: list[Tensor], available: Tensor, imagined: dict[int, Tensor] | None = None) -> Tensor:
         """Features of each level as (batch, k, channels, z, y, x) and (batch, 4) booleans -> logits at full size."""
-        # Outside the brain a modality's features are exactly zero, so they themselves say where it is.
-        there = features[0].ne(0).any(2)
-        if there.shape[1] == len(MODALITIES):
-            there = there & available[:, :, None, None, None]
-        brains = self._brains(there.any(1, keepdim=True))
+        brains = self._brains(features[0], available)
         x = self.fusions[-1](features[-1], available)
         if imagined is None:
             imagined = self.imagine(features[-1], available)
@@ -187,8 +189,9 @@ class Network(nn.Module):
         for level, (rise, layer) in enumerate(zip(self.rises, self.decoder, strict=True)):
             shallow = len(features) - 2 - level
             fused = self.fusions[shallow](features[shallow], available)
-            x = layer(functional.interpolate(rise(x), scale_factor=2.0, mode="nearest") + fused, brains[shallow])
-        return pixelshuffle(self.head(x), spatial_dims=3, scale_factor=2)
+            x = functional.interpolate(rise(x), scale_factor=2.0, mode="nearest") + fused
+            x = layer(x if brains[shallow] is None else x * brains[shallow].to(x.dtype), brains[shallow])
+        return depth_to_space(self.head(x))
 
     def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
         """Logits (batch, 3, z, y, x) of images (batch, k, z, y, x), whose k channels are these modalities."""
@@ -199,6 +202,24 @@ class Network(nn.Module):
         index = torch.tensor(chosen, device=images.device).repeat(batch)
         features = self.encode(images.reshape(batch * count, 1, *images.shape[2:]), index)
         return self.decode([f.unflatten(0, (batch, count)) for f in features], available)
+
+
+def space_to_depth(x: Tensor) -> Tensor:
+    """Blocks of 2x2x2 voxels as channels: (b, c, 2z, 2y, 2x) -> (b, 8c, z, y, x), as MONAI's pixelunshuffle.
+
+    Written out here because importing MONAI takes two seconds, and nothing else in the network needs it.
+    """
+    batch, channels, *space = x.shape
+    depth, height, width = (n // 2 for n in space)
+    blocks = x.reshape(batch, channels, depth, 2, height, 2, width, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return blocks.reshape(batch, 8 * channels, depth, height, width)
+
+
+def depth_to_space(x: Tensor) -> Tensor:
+    """The inverse of ``space_to_depth``."""
+    batch, channels, depth, height, width = x.shape
+    blocks = x.reshape(batch, channels // 8, 2, 2, 2, depth, height, width).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return blocks.reshape(batch, channels // 8, 2 * depth, 2 * height, 2 * width)
 
 
 def mean_feature(features: Tensor, available: Tensor) -> Tensor:

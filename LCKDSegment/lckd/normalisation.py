@@ -2,7 +2,7 @@
 
 PyTorch's instance normalisation leaves the channels-last layout, and its backward pass costs as much as the convolution
 before it. Here the sums over a volume are small matrix products (the processor's bfloat16 units do them), and the rest
-is done in place. Everywhere else (fp32, CUDA, MPS) PyTorch's own functions are used; both agree within bfloat16.
+is done in place. Everywhere else (fp32, CUDA, MPS) PyTorch's own functions do the same; both agree within bfloat16.
 """
 
 import torch
@@ -103,7 +103,9 @@ class _Fused(torch.autograd.Function):
         # The sign of the output is the sign of the leaky ReLU's input, so the output stands in for it.
         upstream = _rows(gradient.contiguous(memory_format=torch.channels_last_3d))
         upstream = torch.ops.aten.leaky_relu_backward(upstream, out, SLOPE, True)
-        total, product = _sum(upstream, inside), _product(upstream if inside is None else upstream * inside, rows)
+        if inside is not None:
+            upstream.mul_(inside)
+        total, product = _sum(upstream), _product(upstream, rows)
         weight_gradient = (product - mean * total) * deviation  # sum of upstream * normalised x
         scale = deviation * weight.float()
         along_x = -scale * deviation * weight_gradient / ctx.voxels

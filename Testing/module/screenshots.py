@@ -46,7 +46,7 @@ def main() -> None:
             slicer.mrmlScene.RemoveNode(node)
     host.process(0.5)
     panel.ui.segmentButton.click()
-    host.process(120, lambda: panel.job is None or panel.job.percent >= 40)
+    host.process(120, lambda: panel.job is None or panel.job.percent >= 20)
     host.grab(panel, OUT / "panel-running.png", 520)
     host.process(120, lambda: panel.job is None)
     host.grab(panel, OUT / "panel.png", 520)

@@ -1,5 +1,7 @@
 """The network: the fill as the paper has it, missing modalities never computed, the fused normalisation."""
 
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -12,8 +14,8 @@ from lckd.anatomy import MODALITIES
 from lckd.errors import InputError
 from lckd.inference import count_windows, nested, predict
 from lckd.model_folder import load_model
-from lckd.network import Fusion, Network
-from lckd.normalisation import InstanceNormLeakyReLU
+from lckd.network import Fusion, Network, depth_to_space, space_to_depth
+from lckd.normalisation import InstanceNormLeakyReLU, _Fused
 from lckd.preprocessing import prepare
 
 CPU = torch.device("cpu")
@@ -51,6 +53,34 @@ def test_a_missing_modality_is_absent(network):
     assert torch.allclose(a, network(images[:, [1, 3]], ("T1ce", "FLAIR")), atol=1e-5)
 
 
+def test_blocks_are_those_of_monai():
+    from monai.networks.utils import pixelshuffle, pixelunshuffle
+
+    images = torch.randn(2, 3, 4, 6, 8)
+    blocks = space_to_depth(images)
+    assert torch.equal(blocks, pixelunshuffle(images, spatial_dims=3, scale_factor=2))
+    assert torch.equal(depth_to_space(blocks), pixelshuffle(blocks, spatial_dims=3, scale_factor=2))
+    assert torch.equal(depth_to_space(blocks), images)
+
+
+def test_one_window_is_what_a_sliding_one_gives(network):
+    """A study that fits is computed whole; MONAI's sliding window over the same, padded by hand, finds the same."""
+    from monai.inferers import sliding_window_inference
+
+    images = np.random.default_rng(0).normal(size=(2, 30, 32, 20)).astype(np.float32)
+    whole = predict(network, images, ("T1", "T2"), (32, 32, 32), CPU)
+    padded = torch.nn.functional.pad(torch.from_numpy(images)[None], (6, 6, 0, 0, 1, 1))
+    with inference.precision(CPU), torch.inference_mode():
+        slid = sliding_window_inference(padded, (32,) * 3, 1, lambda x: network(x, ("T1", "T2")).float().sigmoid())
+    assert np.allclose(whole, nested(slid[0, :, 1:31, :, 6:26].numpy()), atol=1e-5)
+
+
+def test_segmenting_needs_no_monai():
+    """Two seconds of import that a click on Segment would wait for."""
+    code = "import sys, lckd.segment, lckd.network; sys.exit('monai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_one_modality_costs_much_less_than_four(network):
     """Counted, not timed: floating point operations of the network that ships."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -61,6 +91,26 @@ def test_one_modality_costs_much_less_than_four(network):
             Network()(torch.zeros(1, len(modalities), 64, 64, 64), modalities)
         counts[len(modalities)] = counter.get_total_flops()
     assert counts[1] / counts[4] <= 0.4
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_fused_gradients_are_those_of_autograd(masked):
+    """In float32, where nothing is rounded."""
+    torch.manual_seed(0)
+    norm, x = InstanceNormLeakyReLU(4), torch.randn(2, 4, 6, 6, 6) * 3 + 2
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+    mask = (torch.rand(2, 1, 6, 6, 6) > 0.4).float() if masked else None
+    upstream, results = torch.randn_like(x), []
+    for fused in (True, False):
+        norm.zero_grad()
+        values = x.clone(memory_format=torch.channels_last_3d).requires_grad_()
+        out = _Fused.apply(values, norm.weight, norm.bias, mask) if fused else norm(values, mask)
+        out.backward(upstream)
+        results.append((out.detach(), values.grad, norm.weight.grad.clone(), norm.bias.grad.clone()))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -83,7 +133,7 @@ def test_fused_normalisation_agrees_with_torch(masked):
     assert (out.float() - norm(x, mask)).abs().mean() < 0.02
     assert (coarse.grad.float() - fine.grad).abs().mean() < 0.02 * fine.grad.abs().mean()
     for ours, theirs in zip([norm.weight.grad, norm.bias.grad], gradients, strict=True):
-        assert torch.allclose(ours, theirs, rtol=0.05, atol=0.11 * theirs.abs().max())
+        assert torch.allclose(ours, theirs, rtol=0.05, atol=0.11 * theirs.abs().max())  # rounded signs near zero
 
 
 def test_masked_normalisation_is_that_of_what_lies_inside():

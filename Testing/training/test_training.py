@@ -138,7 +138,7 @@ def test_a_pasted_tumour_is_the_donors_in_all_sequences():
     assert (images[:, 0] == 0.5).sum() == 2 * 60 * 30  # far away nothing changed
 
 
-@pytest.mark.parametrize("centre", [(0, 0, 0), (31, 15, 30), (-90, 200, 15)])
+@pytest.mark.parametrize("centre", [(0, 0, 0), (31, 15, 30), (-90, 200, 15), (-20, 16, 16), (16, 16, 52)])
 def test_a_tumour_is_cut_where_the_patch_ends(centre):
     labels = np.zeros((20, 20, 20))
     labels[4:16, 4:16, 4:16] = 1

@@ -66,13 +66,13 @@ class Augmentation:
         rng = np.random.default_rng(seed)
         moved = self.geometry({"images": torch.from_numpy(images), "regions": torch.from_numpy(regions).float()})
         images, regions = torch.as_tensor(moved["images"]), torch.as_tensor(moved["regions"])
-        brain = images.any(0)
+        brain, own = images.any(0), images.ne(0)
         present = images.flatten(1).any(1)  # a modality the case lacks stays all zero
         held = [i for i, there in enumerate(present) if there]
         changed = self.intensity({MODALITIES[i]: images[i : i + 1] for i in held})
         for i in held:
             images[i : i + 1] = as_another_acquisition(torch.as_tensor(changed[MODALITIES[i]]), rng)
-        images = with_another_brain_edge(images * brain, brain, rng)
+        images = with_another_brain_edge(images * own, brain, rng)
         return (images * present[:, None, None, None]).float(), regions
 
 
@@ -106,7 +106,7 @@ def with_another_brain_edge(images: torch.Tensor, brain: torch.Tensor, rng: np.r
 def grown(mask: torch.Tensor, voxels: int) -> torch.Tensor:
     """The mask (z, y, x) dilated by a cube of so many voxels to each side."""
     grown = mask[None, None].float()
-    for axis in range(3):  # one axis after the other: a cube of 17 voxels at once would take a hundred times longer
+    for axis in range(3):  # one axis after the other: a cube of 15 voxels at once takes many times longer
         edges, padding = [1, 1, 1], [0, 0, 0]
         edges[axis], padding[axis] = 2 * voxels + 1, voxels
         grown = max_pool3d(grown, edges, stride=1, padding=padding)

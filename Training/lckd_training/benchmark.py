@@ -78,7 +78,7 @@ def benchmark_training(config, iterations: int = 8) -> dict:
     from .training import Run
 
     with tempfile.TemporaryDirectory() as folder:
-        list(write_phantoms(folder, cases=1, size=max(config.patch) + 32, seed=0))
+        list(write_phantoms(folder, cases=2, size=max(config.patch) + 32, seed=0))  # a host and a donor
         cases = [cached(case, Preprocessing(), Path(folder) / "cache") for case in find_cases(folder)]
         samples = Samples(cases, config)
         started = time.perf_counter()

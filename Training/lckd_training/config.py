@@ -99,7 +99,7 @@ class Config:
 
     @property
     def window(self) -> tuple[int, int, int]:
-        """The sliding window of inference."""
+        """What inference looks at in one go, in voxels."""
         return tuple(self.inference_window or self.final_patch)
 
     def as_dict(self) -> dict:
@@ -139,7 +139,7 @@ def read_config(values: dict, path: Path) -> Config:
 def _typed(key: str, value, expected):
     """The value as its field's type: YAML reads ``1e-3`` as text, so numbers are converted, never guessed."""
     if key in ("patch", "final_patch", "inference_window"):
-        return list(three_edges(value)) if value != [] else value
+        return list(three_edges(value))
     if expected in (int, float, str):
         try:
             return expected(value)
@@ -162,6 +162,9 @@ def _impossible(config: Config):
     }.items():
         for wrong in wrong_architecture(config.network, tuple(edges)):
             yield wrong.replace("inference.window", key)
+    for key in ("pasted", "tumour_centred", "final_from"):
+        if not 0 <= getattr(config, key) <= 1:
+            yield f"{key} {getattr(config, key)} is a share, from 0 to 1"
     if config.batch < 1:
         yield f"batch {config.batch}; at least one sample an iteration"
     if config.learning_rate_stages != sorted(config.learning_rate_stages):
@@ -169,7 +172,7 @@ def _impossible(config: Config):
     for last in [*config.learning_rate_stages, config.full_until]:
         if last >= config.iterations:
             yield f"learning_rate_stages and full_until must lie before iterations={config.iterations}, {last} does not"
-    if config.guided and config.architecture == PAPER:
-        yield "guidance is for architecture=compact only"
+    if config.architecture == PAPER and (config.guided or config.brain_norm):
+        yield "guidance and brain_norm are for architecture=compact only"
     if config.guided and config.sampling == "paper":
         yield "guidance learns from what a subset lacks and the case has; sampling=paper never shows that"

@@ -14,7 +14,8 @@ from torch.nn.functional import avg_pool3d, interpolate
 from .augmentation import grown
 from .data import CachedCase
 
-MARGIN = 8  # voxels around a tumour's box; the carved rim is at most this wide
+REACH = (2, 8)  # voxels beyond the tumour that are carved out with it: from, to below
+MARGIN = 16  # voxels around a tumour's box, so that the rim and its fading never meet the box's faces
 SOFT = 2  # voxels over which the rim fades
 
 
@@ -43,18 +44,19 @@ def carve(donor: CachedCase, modalities: tuple[str, ...], rng: np.random.Generat
     size = [max(1, round(n * scale)) for n in labels.shape]
     images = interpolate(images[None], size, mode="trilinear")[0]
     labels = interpolate(labels[None, None], size, mode="nearest-exact")[0, 0]
-    reach = int(rng.integers(SOFT, MARGIN))
+    reach = int(rng.integers(*REACH))
     rim = grown(labels > 0, reach).float()
     opacity = avg_pool3d(rim[None], 2 * SOFT + 1, stride=1, padding=SOFT)[0] * images.any(0)
     return Tumour(images.numpy(), labels.numpy().astype(np.uint8), opacity.numpy())
 
 
 def place_in_brain(case: CachedCase, rng: np.random.Generator) -> tuple[int, int, int]:
-    """A random voxel (z, y, x) of the case's brain."""
-    while True:
+    """A random voxel (z, y, x) of the case's brain, or of its box should the brain be hard to hit."""
+    for _ in range(100):
         place = tuple(int(rng.integers(n)) for n in case.labels.shape)
         if case.images[(slice(None), *place)].any():
-            return place
+            break
+    return place
 
 
 def paste(images: np.ndarray, labels: np.ndarray, tumour: Tumour, centre: tuple[int, int, int]) -> None:
@@ -68,7 +70,8 @@ def paste(images: np.ndarray, labels: np.ndarray, tumour: Tumour, centre: tuple[
     there, here = [], []
     for middle, n, edge in zip(centre, tumour.labels.shape, labels.shape, strict=True):
         first = middle - n // 2
-        there.append(slice(max(0, -first), max(0, min(n, edge - first))))
+        start = max(0, -first)
+        there.append(slice(start, max(start, min(n, edge - first))))
         here.append(slice(max(0, first), max(0, first) + there[-1].stop - there[-1].start))
     there, here = tuple(there), tuple(here)
     inside = (slice(None), *here)
