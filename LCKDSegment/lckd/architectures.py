@@ -25,8 +25,9 @@ def wrong_architecture(card: Mapping, window: tuple[int, ...]):
             return
         if not isinstance(depth, int) or depth < 0:
             yield f"architecture.depth {depth} is not a number of layers"
-        if not isinstance(card.get("brain_norm", False), bool):
-            yield f"architecture.brain_norm {card['brain_norm']!r} is not true or false"
+        for switch in ("brain_norm", "mirrored"):
+            if not isinstance(card.get(switch, False), bool):
+                yield f"architecture.{switch} {card[switch]!r} is not true or false"
         stride = (2 ** len(widths),) * 3
     if len(window) != 3 or any(not isinstance(n, int) or n <= 0 or n % s for n, s in zip(window, stride, strict=False)):
         yield f"inference.window {window} does not divide by the network's stride {stride}"

@@ -164,6 +164,14 @@ def test_background_changes_nothing(modalities):
         assert (apart < 1e-4) == brain_norm
 
 
+def test_a_mirrored_network_knows_no_left_and_right():
+    torch.manual_seed(0)
+    network, images = Network([4, 8], 1, mirrored=True).eval(), torch.randn(1, 2, 16, 16, 16)
+    with torch.no_grad():
+        as_it_lies, mirror_image = network(images, ("T1", "T2")), network(images.flip(-1), ("T1", "T2"))
+    assert torch.allclose(as_it_lies, mirror_image.flip(-1), atol=1e-5)
+
+
 @pytest.mark.parametrize("side", [4, 8, 16])
 def test_fused_normalisation_bears_a_large_mean(side):
     torch.manual_seed(0)

@@ -355,6 +355,9 @@ def test_resumed_run_wants_the_same_cases(recipe, phantoms, whole, tmp_path):
         (["patch=[32,32,30]"], "does not divide"),
         (["architecture=large"], "choose compact, paper"),
         (["single_teacher=perhaps"], "true or false"),
+        (["pasted=50"], "share, from 0 to 1"),
+        (["inference_window=[160,160,150]"], "inference_window .* does not divide"),
+        (["architecture=paper", "brain_norm=true", "patch=32", "final_patch=32"], "compact only"),
     ],
 )
 def test_recipes_that_cannot_be_meant_are_refused(recipe, overrides, words):

@@ -36,6 +36,7 @@ class Config:
     widths: list = field(default_factory=lambda: [16, 48, 96, 128, 128])  # compact
     depth: int = 2  # compact
     brain_norm: bool = False  # compact: normalise by the brain's voxels alone (lckd.network)
+    mirrored: bool = False  # compact: inference is the mean of a study and its mirror image, at twice the time
     missing_skips: str = "mean"  # paper; zero_image is the authors'
     global_branch: str = "live"  # paper; dead is the authors'
     initial: str = ""  # a model folder to start from, its architecture the same; empty: random weights
@@ -90,8 +91,8 @@ class Config:
         if self.architecture == PAPER:
             return {"kind": PAPER, "missing_skips": self.missing_skips, "global_branch": self.global_branch}
         guidance = {"guidance": True} if self.guided else {}
-        brain_norm = {"brain_norm": True} if self.brain_norm else {}
-        return {"widths": self.widths, "depth": self.depth, **guidance, **brain_norm}
+        switches = {name: True for name in ("brain_norm", "mirrored") if getattr(self, name)}
+        return {"widths": self.widths, "depth": self.depth, **guidance, **switches}
 
     @property
     def guided(self) -> bool:
@@ -172,7 +173,7 @@ def _impossible(config: Config):
     for last in [*config.learning_rate_stages, config.full_until]:
         if last >= config.iterations:
             yield f"learning_rate_stages and full_until must lie before iterations={config.iterations}, {last} does not"
-    if config.architecture == PAPER and (config.guided or config.brain_norm):
-        yield "guidance and brain_norm are for architecture=compact only"
+    if config.architecture == PAPER and (config.guided or config.brain_norm or config.mirrored):
+        yield "guidance, brain_norm and mirrored are for architecture=compact only"
     if config.guided and config.sampling == "paper":
         yield "guidance learns from what a subset lacks and the case has; sampling=paper never shows that"

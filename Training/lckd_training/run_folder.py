@@ -23,7 +23,7 @@ from .election_plot import draw_elections
 CHECKPOINT, RECIPE, SPLIT = "last.pt", "config.yaml", "split.json"
 LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
 FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers"}
-FREE |= {"inference_window", "smallest_piece_ml", "smallest_et_ml"}
+FREE |= {"inference_window", "mirrored", "smallest_piece_ml", "smallest_et_ml"}
 """Settings that a resumed run may change: how long it goes on and how it is kept. Staged guidance keeps its length."""
 
 
