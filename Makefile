@@ -47,7 +47,7 @@ $(VENV)/tested: $(VENV)/installed
 	@touch $@
 
 train-demo: $(VENV)/installed
-	$(BIN)/lckd phantom $(DEMO)/phantoms --cases 12 --size 96
+	$(BIN)/lckd phantom $(DEMO)/phantoms --cases 15 --size 96
 	rm -rf $(DEMO)/runs
 	$(BIN)/lckd train Training/configs/smoke.yaml --data $(DEMO)/phantoms --out $(DEMO)/runs/elected
 	$(BIN)/lckd train Training/configs/smoke.yaml --data $(DEMO)/phantoms --out $(DEMO)/runs/none strategy=none logit_weight=0
