@@ -123,6 +123,7 @@ class Network(nn.Module):
     ):
         super().__init__()
         self.brain_norm, self.mirrored = brain_norm, mirrored
+        self.stride = 2 ** len(widths)  # what the edges of images must divide by
         entries = zip([8, *widths], widths, strict=False)
         self.encoder = nn.ModuleList(
             Stage(inputs, outputs, 1 if level == 0 else 2, depth if level else 1)

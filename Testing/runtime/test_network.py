@@ -172,6 +172,16 @@ def test_a_mirrored_network_knows_no_left_and_right():
     assert torch.allclose(as_it_lies, mirror_image.flip(-1), atol=1e-5)
 
 
+def test_a_window_is_no_larger_than_the_study_needs(monkeypatch):
+    """And one that is a little too large for 160 voxels does not fall back to several windows."""
+    network, seen = Network([4, 8], 1, brain_norm=True).eval(), []
+    monkeypatch.setattr(
+        Network, "forward", lambda self, x, m: seen.append(x.shape[2:]) or x.new_zeros(1, 3, *x.shape[2:])
+    )
+    found = predict(network, np.ones((1, 21, 30, 16), np.float32), ("T1",), (32, 64, 32), CPU)
+    assert [tuple(size) for size in seen] == [(24, 32, 16)] and found.shape == (3, 21, 30, 16)
+
+
 @pytest.mark.parametrize("side", [4, 8, 16])
 def test_fused_normalisation_bears_a_large_mean(side):
     torch.manual_seed(0)
