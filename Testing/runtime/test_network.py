@@ -113,15 +113,15 @@ def test_fused_gradients_are_those_of_autograd(masked):
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_fused_normalisation_agrees_with_torch(masked):
+@pytest.mark.parametrize(("masked", "near"), [(False, 0.05), (True, 0.11)])
+def test_fused_normalisation_agrees_with_torch(masked, near):
     torch.manual_seed(0)
     norm = InstanceNormLeakyReLU(8)
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_()
-    x = (torch.randn(2, 8, 8, 8, 16) * 3 + 2).bfloat16().float()
-    upstream = torch.randn_like(x).bfloat16().float()
+    x = torch.randn(2, 8, 8, 8, 16) * 3 + 2
+    upstream = torch.randn_like(x)
     mask = (torch.rand(2, 1, 8, 8, 16) > 0.4).float() if masked else None
     fine = x.clone().requires_grad_()
     coarse = x.bfloat16().to(memory_format=torch.channels_last_3d).requires_grad_()
@@ -133,7 +133,7 @@ def test_fused_normalisation_agrees_with_torch(masked):
     assert (out.float() - norm(x, mask)).abs().mean() < 0.02
     assert (coarse.grad.float() - fine.grad).abs().mean() < 0.02 * fine.grad.abs().mean()
     for ours, theirs in zip([norm.weight.grad, norm.bias.grad], gradients, strict=True):
-        assert torch.allclose(ours, theirs, rtol=0.05, atol=0.11 * theirs.abs().max())  # rounded signs near zero
+        assert torch.allclose(ours, theirs, rtol=0.05, atol=near * theirs.abs().max())
 
 
 def test_masked_normalisation_is_that_of_what_lies_inside():

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool3d, interpolate
 
+from lckd.preprocessing import bounding_box
+
 from .augmentation import grown
 from .data import CachedCase
 
@@ -30,11 +32,7 @@ class Tumour:
 
 def carve(donor: CachedCase, modalities: tuple[str, ...], rng: np.random.Generator) -> Tumour:
     """The donor's tumour in these modalities, mirrored along random axes and resized by 0.6 to 1.25."""
-    places = np.nonzero(donor.labels)
-    box = tuple(
-        slice(max(0, p.min() - MARGIN), min(n, p.max() + 1 + MARGIN))
-        for p, n in zip(places, donor.labels.shape, strict=True)
-    )
+    box = bounding_box(donor.labels, MARGIN)
     chosen = [donor.modalities.index(name) for name in modalities]
     images = torch.from_numpy(donor.images[(chosen, *box)].astype(np.float32))
     labels = torch.from_numpy(donor.labels[box].astype(np.float32))
