@@ -105,3 +105,43 @@ def test_bad_case_is_named_and_may_be_left_out(brats, tmp_path):
     good = prepared_cases(both, Preprocessing(), tmp_path / "cache", skip_bad=True, echo=told.append)
     assert [case.name for case in good] == [cases[0].name]
     assert "left out case Bad_01" in told[0]
+
+
+def test_brats_of_2019_lies_a_folder_deeper(brats, tmp_path):
+    for grade, name in (("HGG", "Phantom_01_000"), ("LGG", "Phantom_01_001")):
+        (tmp_path / grade).mkdir()
+        (tmp_path / grade / name).symlink_to(brats / name)
+    assert [case.name for case in find_cases(tmp_path)] == ["Phantom_01_000", "Phantom_01_001"]
+
+
+@pytest.mark.parametrize(("et", "fits"), [(3, True), (4, False)])
+def test_a_resection_cavity_of_2024_is_no_enhancing_tumour(images, tmp_path, et, fits):
+    """From 2023 on ET is 3; the 4 of 2024 is where a tumour was taken out."""
+    volumes, label = images
+    place = tmp_path / "BraTS-GLI-00005-100"
+    place.mkdir()
+    sitk.WriteImage(volumes["T2"], str(place / f"{place.name}-t2w.nii.gz"))
+    sitk.WriteImage(recoded(label, {"NCR": 1, "ED": 2, "ET": et}), str(place / f"{place.name}-seg.nii.gz"))
+    (case,) = find_cases(tmp_path)
+    assert "ET 3" in describe([case])
+    if fits:
+        assert np.count_nonzero(cached(case, Preprocessing(), tmp_path / "cache").labels == LABELS["ET"]) > 0
+        return
+    with pytest.raises(InputError, match=r"holds label 4, which is none of NCR 1, ED 2, ET 3"):
+        cached(case, Preprocessing(), tmp_path / "cache")
+
+
+def test_labels_that_lie_elsewhere_are_refused(brats, tmp_path):
+    case = find_cases(brats)[0]
+    label = sitk.ReadImage(str(case.label))
+    label.SetOrigin((1000.0, 0.0, 0.0))
+    sitk.WriteImage(label, str(tmp_path / "far.nii.gz"))
+    with pytest.raises(InputError, match="lie elsewhere than the images"):
+        cached(replace(case, label=tmp_path / "far.nii.gz"), Preprocessing(), tmp_path / "cache")
+
+
+def test_channels_that_are_named_anew_are_prepared_anew(brats, tmp_path):
+    case = find_cases(brats)[0]
+    first = cached(case, Preprocessing(), tmp_path)
+    swapped = replace(case, files={**case.files, "T1": case.files["T2"], "T2": case.files["T1"]})
+    assert np.array_equal(cached(swapped, Preprocessing(), tmp_path).images[[0, 2]], first.images[[2, 0]])

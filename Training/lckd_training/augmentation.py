@@ -21,6 +21,7 @@ from monai.transforms import (
     RandScaleIntensityd,
     RandShiftIntensityd,
     RandSimulateLowResolutiond,
+    RandSmoothDeformd,
 )
 from torch.nn.functional import interpolate, max_pool3d
 
@@ -42,6 +43,17 @@ class Augmentation:
                 scale_range=(0.2, 0.2, 0.2),
                 mode=("bilinear", "nearest"),
                 padding_mode="zeros",
+                spatial_size=tuple(size),
+            ),
+            RandSmoothDeformd(  # every node of a coarse grid goes its own way, up to a twentieth of the patch
+                both,
+                prob=0.3,
+                rand_size=(6, 6, 6),
+                def_range=0.1,  # the patch is 2 wide
+                field_mode="trilinear",
+                align_corners=True,
+                grid_mode=("bilinear", "nearest"),
+                grid_padding_mode="zeros",
                 spatial_size=tuple(size),
             ),
         ]

@@ -69,7 +69,7 @@ def paper_window_seconds() -> float:
 
 
 def benchmark_training(config, iterations: int = 8) -> dict:
-    """Seconds of a step of a recipe on one sample (four modalities, forward, backward, update) and of making it."""
+    """Seconds of an iteration of a recipe (four modalities, forward, backward, update) and of making a sample."""
     from lckd.preprocessing import Preprocessing
 
     from .data import cached
@@ -82,16 +82,16 @@ def benchmark_training(config, iterations: int = 8) -> dict:
         cases = [cached(case, Preprocessing(), Path(folder) / "cache") for case in find_cases(folder)]
         samples = Samples(cases, config)
         started = time.perf_counter()
-        made = [samples[i * config.batch] for i in range(iterations)]
-        loading = (time.perf_counter() - started) / iterations
+        made = [[samples[i * config.batch + j] for j in range(config.batch)] for i in range(iterations)]
+        loading = (time.perf_counter() - started) / (iterations * config.batch)
         run = Run(config, Path(folder), [], echo=lambda words: None)
         seconds = []
-        for sample in made:
+        for batch in made:
             started = time.perf_counter()
-            run.step([run.fabric.to_device(sample)])
+            run.step([run.fabric.to_device(sample) for sample in batch])
             seconds.append(time.perf_counter() - started)
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            run.step([run.fabric.to_device(made[-1])])
+            run.step([run.fabric.to_device(sample) for sample in made[-1]])
     usual = sorted(seconds[2:])[len(seconds[2:]) // 2]  # the first two warm up
     return {
         "machine": _machine(),

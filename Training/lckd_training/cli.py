@@ -64,20 +64,31 @@ def _phantom(options) -> None:
         print(folder)
 
 
-def _train(options) -> None:
-    # glibc hands memory back and asks for it anew at every iteration, which costs a third of the time; these two
-    # settings are read when a process starts, so the command starts itself once more with them.
+def _keep_memory() -> None:
+    """Start the command once more, keeping memory: glibc hands it back and asks for it anew at every iteration.
+
+    That costs a third of the time, and the two settings are read only when a process starts.
+    """
     settings = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
     if os.name == "posix" and not os.environ.keys() & settings:
         os.execve(sys.executable, [sys.executable, "-m", "lckd", *sys.argv[1:]], {**os.environ, **settings})
+
+
+def _train(options) -> None:
+    _keep_memory()
     from .config import load_config
+    from .run_folder import RECIPE
     from .training import train
 
     config = load_config(options.config, options.overrides)
+    out = options.out or Path("runs") / config.name
+    if options.resume and (out / RECIPE).is_file():
+        config = load_config(out / RECIPE, options.overrides)
+        print(f"going on with the recipe in {out / RECIPE}", file=sys.stderr)
     data = options.data or (Path(config.data) if config.data else None)
     if data is None:
         raise InputError("no data to train on; name a folder of labelled cases with --data")
-    print(train(config, data, options.out or Path("runs") / config.name, options.resume, options.skip_bad))
+    print(train(config, data, out, options.resume, options.skip_bad))
 
 
 def _evaluate(options) -> None:
@@ -91,13 +102,15 @@ def _evaluate(options) -> None:
     wanted = _subsets(options.subsets)
     if options.compare:
         read_dice(options.compare)  # refuses what is no evaluation before the work is done
-    network, window, rules, cases = _model_and_cases(options.model, options.data, options.out / "cache")
-    worst = WorstCases()
-    rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
-    if not rows:
-        raise InputError(f"{options.data}: no case has all sequences of any subset in {options.subsets}")
-    teachers = elect(scores_alone(rows), {}, 0).teachers
-    print(markdown_table(write_evaluation(rows, options.out, teachers, worst), teachers))
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.out) as cache:  # prepared patients do not stay behind
+        network, window, rules, cases = _model_and_cases(options.model, options.data, Path(cache))
+        worst = WorstCases()
+        rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
+        if not rows:
+            raise InputError(f"{options.data}: no case has all sequences of any subset in {options.subsets}")
+        teachers = elect(scores_alone(rows), {}, 0).teachers
+        print(markdown_table(write_evaluation(rows, options.out, teachers, worst), teachers))
     if options.compare:
         table = compare(options.out, options.compare)
         (options.out / "comparison.md").write_text(table)
@@ -121,10 +134,9 @@ def _elect(options) -> None:
 
     from .election import elect, score_table, single_modality_scores
 
-    network, window, _, cases = _model_and_cases(
-        options.model, options.data, Path(tempfile.gettempdir()) / "lckd-elect"
-    )
-    election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
+    with tempfile.TemporaryDirectory() as cache:
+        network, window, _, cases = _model_and_cases(options.model, options.data, Path(cache))
+        election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
     print(f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}")
 
 
@@ -134,27 +146,30 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
     from lckd.preprocessing import Preprocessing
 
     from .data import cached
+    from .export import RECORDS
     from .layouts import find_cases
     from .run_folder import CHECKPOINT, SPLIT, averaged_network
 
     found = find_cases(data)
     if (model / CHECKPOINT).is_file():
         network, config, _ = averaged_network(model)
-        trained_on = {*json.loads((model / SPLIT).read_text())["training"]} & {case.name for case in found}
-        if trained_on:
-            print(
-                f"lckd: {len(trained_on)} of the {len(found)} cases were trained on; their Dice flatters",
-                file=sys.stderr,
-            )
+        split = model / SPLIT
         window, rules, settings = config.window, config.rules, Preprocessing()
     else:
         loaded = load_model(model)
+        split = model / RECORDS / SPLIT
         network, window, settings = loaded.network(), loaded.window, loaded.preprocessing
         rules = loaded.rules
+    names = {*json.loads(split.read_text())["training"]} if split.is_file() else set()
+    if trained_on := names & {case.name for case in found}:
+        print(
+            f"lckd: {len(trained_on)} of the {len(found)} cases were trained on; their Dice flatters", file=sys.stderr
+        )
     return network, window, rules, [cached(case, settings, cache) for case in found]
 
 
 def _study(options) -> None:
+    _keep_memory()
     from .config import load_config
     from .study import study
 
@@ -165,6 +180,7 @@ def _benchmark(options) -> None:
     from .benchmark import benchmark, benchmark_training
 
     if options.training:
+        _keep_memory()
         from .config import load_config
 
         found = benchmark_training(load_config(options.training))

@@ -20,6 +20,7 @@ CHOICES = {
     "fixed_teacher": MODALITIES,
     "elect_on": ("held_out", "training"),
     "guidance": ("none", "joint", "staged"),
+    "precision": ("bf16-mixed", "32-true"),
 }
 
 
@@ -50,7 +51,7 @@ class Config:
     clip_norm: float = 1.0  # longer gradients are shortened to this; 0: never
     batch: int = 1  # samples an iteration, shared by all processes; their gradients are accumulated one by one
     ema: float = 0.999
-    precision: str = "bf16-mixed"
+    precision: str = "bf16-mixed"  # 32-true where the hardware has no bfloat16
     # samples
     patch: list = field(default_factory=lambda: [96, 96, 96])  # edges (z, y, x); one number is a cube
     final_patch: list = field(default_factory=lambda: [128, 128, 128])  # the last part of a run sees more at once ...
@@ -63,6 +64,7 @@ class Config:
     subsets_per_sample: int = 2  # uniform, ramped: decoded beside the full set; the encoder runs once for all
     # losses, election and distillation
     cross_entropy_weight: float = 1.0  # beside Dice; the mean over the regions (the authors sum over the three)
+    dice_smooth: float = 1.0  # voxels in both terms of Dice: the more, the more false voxels of an empty region count
     strategy: str = "elected"  # whose features teach: elected, fixed (fixed_teacher from the start), all, none
     fixed_teacher: str = "FLAIR"
     single_teacher: bool = False  # only the modality that is elected for most regions (the paper's LCKD-s)
@@ -142,6 +144,8 @@ def _typed(key: str, value, expected):
     if key in ("patch", "final_patch", "inference_window"):
         return list(three_edges(value))
     if expected in (int, float, str):
+        if value is None:
+            raise InputError(f"{key}: has no value; leave it out, or write {key}='' for an empty one")
         try:
             return expected(value)
         except (TypeError, ValueError):
@@ -163,11 +167,7 @@ def _impossible(config: Config):
     }.items():
         for wrong in wrong_architecture(config.network, tuple(edges)):
             yield wrong.replace("inference.window", key)
-    for key in ("pasted", "tumour_centred", "final_from"):
-        if not 0 <= getattr(config, key) <= 1:
-            yield f"{key} {getattr(config, key)} is a share, from 0 to 1"
-    if config.batch < 1:
-        yield f"batch {config.batch}; at least one sample an iteration"
+    yield from _out_of_range(config)
     if config.learning_rate_stages != sorted(config.learning_rate_stages):
         yield f"learning_rate_stages {config.learning_rate_stages} do not rise"
     for last in [*config.learning_rate_stages, config.full_until]:
@@ -177,3 +177,16 @@ def _impossible(config: Config):
         yield "guidance, brain_norm and mirrored are for architecture=compact only"
     if config.guided and config.sampling == "paper":
         yield "guidance learns from what a subset lacks and the case has; sampling=paper never shows that"
+
+
+def _out_of_range(config: Config):
+    """Numbers that are too small or too large, in words."""
+    for key in ("pasted", "tumour_centred", "final_from"):
+        if not 0 <= getattr(config, key) <= 1:
+            yield f"{key} {getattr(config, key)} is a share, from 0 to 1"
+    for key in ("iterations", "batch", "elect_every", "checkpoint_every"):
+        if getattr(config, key) < 1:
+            yield f"{key} {getattr(config, key)}; it must be at least 1"
+    for key in ("seed", "workers", "warm_up", "dice_smooth"):
+        if getattr(config, key) < 0:
+            yield f"{key} {getattr(config, key)}; it cannot be negative"

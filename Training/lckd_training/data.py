@@ -53,9 +53,9 @@ def prepared_cases(
 
 def cached(case: Case, settings: Preprocessing, cache: Path) -> CachedCase:
     """The prepared case, from the cache when that is not older than its files, its settings or this code."""
-    files = [*(channel.path for channel in case.files.values()), case.label]
+    files = [(name, channel.index, channel.path) for name, channel in case.files.items()]
     try:
-        stamps = [(str(f), os.path.getsize(f), os.path.getmtime(f)) for f in files]
+        stamps = [(*of, str(f), os.path.getsize(f), os.path.getmtime(f)) for *of, f in [*files, (case.label,)]]
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from None
     facts = [VERSION, settings.as_dict(), case.coding, stamps]
@@ -98,8 +98,7 @@ def read_channel(channel: Channel) -> sitk.Image:
 def read_labels(path: Path, grid: sitk.Image, coding: dict[str, int] | None) -> np.ndarray:
     """A label file on a grid, uint8 (z, y, x), in BraTS values with enhancing tumour always as 4.
 
-    Without a coding both BraTS codes of enhancing tumour are understood: files with 3 and no 4 are of BraTS 2023 or
-    later.
+    Without a coding both BraTS codes of enhancing tumour are understood: files with 3 and no 4 are of 2023 or later.
     """
     check_nifti(path)
     try:
@@ -112,9 +111,12 @@ def read_labels(path: Path, grid: sitk.Image, coding: dict[str, int] | None) -> 
         raise InputError(f"{path}: labels {sorted(found)} are not BraTS labels (0, 1, 2 and either 3 or 4)")
     coding = coding or {**LABELS, "ET": 3 if 3 in found else 4}
     if unknown := found - {0, *coding.values()}:
-        raise InputError(f"{path}: holds label {min(unknown)}, which dataset.json does not name")
+        known = ", ".join(f"{name} {value}" for name, value in coding.items())
+        raise InputError(f"{path}: holds label {min(unknown)}, which is none of {known}")
     aligned = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, sitk.sitkUInt8)
     values = sitk.GetArrayFromImage(aligned)
+    if found - {0} and not values.any():
+        raise InputError(f"{path}: its labels lie elsewhere than the images; give both the same origin and directions")
     table = np.zeros(256, np.uint8)
     for name, value in coding.items():
         table[value] = LABELS[name]

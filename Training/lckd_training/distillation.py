@@ -46,11 +46,13 @@ class Losses:
         logit_weight: float = 0.0,
         guidance_weight: float = 0.0,
         cross_entropy_weight: float = 1.0,
+        dice_smooth: float = 1.0,
     ):
         self.feature_weight, self.logit_weight, self.guidance_weight = feature_weight, logit_weight, guidance_weight
         self.cross_entropy_weight = cross_entropy_weight
-        # Smooth in both terms: a region that is rightly found empty costs nothing.
-        self.dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
+        # In both terms, so that a region rightly found empty costs nothing. One wrongly found in P voxels costs
+        # P / (P + smooth), whose slope vanishes as P outgrows it: with 1, a large false region teaches nothing.
+        self.dice = DiceLoss(sigmoid=True, smooth_nr=dice_smooth, smooth_dr=dice_smooth)
 
     def __call__(
         self, found: Decoded, regions: Tensor, available: Tensor, lessons: list[Lesson], taught: Decoded | None = None

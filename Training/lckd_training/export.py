@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from lckd import __version__
 from lckd.anatomy import MODALITIES, REGIONS
+from lckd.errors import InputError
 from lckd.inference import choose_device
 from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, sha256
 from lckd.preprocessing import Preprocessing
@@ -23,16 +24,18 @@ from .election import score_table
 from .evaluation import evaluate, markdown_table, worst_cases, write_evaluation
 from .layouts import find_cases
 from .phantom import write_phantoms
-from .run_folder import ELECTIONS, LOSSES, PLOT, SPLIT, averaged_network
+from .run_folder import ELECTIONS, LOSSES, PLOT, RECIPE, SPLIT, averaged_network
 
-RECORDS = (SPLIT, LOSSES, ELECTIONS, PLOT)
-"""What a run leaves that says how it went; it goes with the model."""
+RECORDS = "training"
+"""The part of a model folder that says how its run went."""
 
 HEALTHY = "evaluation/healthy_phantom.png"
 LICENCE = "CC BY-NC 4.0; research use only"
-CITATIONS = """\
+METHOD = """\
 - Method: H. Wang et al., *Learnable Cross-modal Knowledge Distillation for Multi-modal Learning with Missing Modality*,
   MICCAI 2023, arXiv 2310.01035.
+"""
+BRATS = """\
 - Data: B. Menze et al., *The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)*, IEEE TMI 2015; S. Bakas et
   al., *Advancing The Cancer Genome Atlas glioma MRI collections*, Scientific Data 2017; S. Bakas et al., arXiv
   1811.02629, 2018; U. Baid et al., *The RSNA-ASNR-MICCAI BraTS 2021 Benchmark*, arXiv 2107.02314, 2021.
@@ -40,18 +43,28 @@ CITATIONS = """\
 
 
 def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0", echo=print) -> Path:
-    """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``."""
-    run, out = Path(run), Path(out)
+    """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``.
+
+    Raises:
+        InputError: ``out`` holds something else than a model, or a held-out case is not in the data.
+    """
+    run, out = Path(run), Path(out).resolve()
+    if out.exists() and not (out / CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: holds something that is no model, which would be lost; choose another --out")
     network, config, state = averaged_network(run)
     election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
+    split = json.loads((run / SPLIT).read_text())
+    cases = held_out(run, data or config.data, split)
+    if not any(case.modalities == MODALITIES for case in cases):
+        raise InputError(
+            f"{run}: no held-out case has all four sequences; nothing would tell what to expect of the model"
+        )
     partial = out.with_name(out.name + ".partial")
-    (partial / "training").mkdir(parents=True, exist_ok=True)
+    (partial / RECORDS).mkdir(parents=True, exist_ok=True)
     # Evaluated as it will be loaded: through half precision.
     weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     network.load_state_dict({name: value.float() for name, value in weights.items()})
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
-    split = json.loads((run / SPLIT).read_text())
-    cases = held_out(run, data or config.data, split)
     rows = evaluate(network, cases, config.window, choose_device("auto"), config.rules, echo)
     summary = write_evaluation(rows, partial / "evaluation", election["teachers"])
     save_file(weights, partial / WEIGHTS)
@@ -73,6 +86,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
             "data": data_words(split["training"]),
             "cases": len(split["training"]),
             "iterations": state["iteration"],
+            "elections": [e["iteration"] for e in state["elections"]],
             "recipe": {k: v for k, v in recipe.items() if k != "validation_cases"},
         },
         "election": {
@@ -86,21 +100,24 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
         "made_by": f"lckd {__version__}",
     }
     card = json.loads(json.dumps(card))
-    check_card(card, out / CARD)  # refuses, for one, a table without all 15 subsets: no held-out case is complete
+    check_card(card, out / CARD)
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n")
     echo("segmenting a healthy phantom")
     (partial / "README.md").write_text(card_text(card, rows, healthy_millilitres(partial, partial / HEALTHY)))
-    (partial / "training" / "config.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    for name in RECORDS:
+    (partial / RECORDS / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
+    for name in (SPLIT, LOSSES, ELECTIONS, PLOT):
         if (run / name).is_file():
-            shutil.copyfile(run / name, partial / "training" / name)
+            shutil.copyfile(run / name, partial / RECORDS / name)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     return out
 
 
 def held_out(run: Path, data: Path, split: dict) -> list[CachedCase]:
+    """The prepared held-out cases of a run. Raises InputError that names one that is not in the data."""
     cases = [case for case in find_cases(data) if case.name in split["validation"]]
+    if missing := sorted({*split["validation"]} - {case.name for case in cases}):
+        raise InputError(f"{data}: held-out case {missing[0]} is not there; name the folder that has it with --data")
     return [cached(case, Preprocessing(), run / "cache") for case in cases]
 
 
@@ -128,8 +145,13 @@ def healthy_millilitres(model: Path, picture: Path, cases: int = 2) -> list[floa
     return [millilitres for millilitres, _ in found]
 
 
-def method_words(recipe: dict) -> str:
-    """How the sequences were made to stand in for one another."""
+def method_words(training: dict) -> str:
+    """How the sequences were made to stand in for one another, by what the run did and not by its recipe alone."""
+    recipe = training["recipe"]
+    if not recipe["feature_weight"]:
+        return "no feature distillation"
+    if recipe["strategy"] == "elected" and not any(i < training["iterations"] for i in training["elections"]):
+        return "no teachers, since none was elected before the run's end"
     teaching = {
         "elected": "learnable cross-modal knowledge distillation (elected teachers)",
         "fixed": f"distillation from {recipe['fixed_teacher']}",
@@ -153,6 +175,8 @@ def rule_words(card: dict) -> str:
 def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
     """The model card: what it is, how good, how it fails, how it was made."""
     training, election = card["training"], card["election"]
+    brats = any(name.lower().startswith("brats") for name in election["validation_cases"])
+    seen = "adult gliomas before treatment" if brats else "the cases named above"
     steps = training["iterations"]
     held = training["recipe"]["elect_on"] == "held_out"
     chose = ", which chose the teachers but nothing else" if held else ""
@@ -164,7 +188,7 @@ def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
 **{NOTICE}** Licence: {card["licence"]}.
 
 Segments glioma (enhancing tumour ET, tumour core TC, whole tumour WT) from any subset of T1, T1ce, T2 and FLAIR with
-{method_words(training["recipe"])}. {card["parameters"]:,} parameters. Input: one adult patient,
+{method_words(training)}. {card["parameters"]:,} parameters. Input: one adult patient,
 skull-stripped and lined up, at {card["preprocessing"]["spacing_mm"]:g} mm, which `lckd` sees to.
 
 ## What to expect
@@ -200,10 +224,10 @@ every number in this file included.
 ## Limits
 
 - Enhancing tumour cannot be seen without T1ce: where the table says less than 0.3 the outline is a guess.
-- Trained on adult gliomas before treatment only: not on metastases, children, haemorrhage or resection cavities.
+- Trained on {seen} only: not on metastases, children, haemorrhage or resection cavities.
 - {rule_words(card)}
 - A result with no tumour is no proof that there is none.
 
 ## Cite
 
-{CITATIONS}"""
+{METHOD}{BRATS if brats else ""}"""

@@ -20,6 +20,10 @@ BRATS_ENDINGS = {
     "FLAIR": ("_flair", "-t2f"),
     "label": ("_seg", "-seg"),
 }
+BRATS_2021 = {"NCR": 1, "ED": 2, "ET": 4}
+BRATS_2023 = {"NCR": 1, "ED": 2, "ET": 3}
+"""What the files named ...-seg hold. In those of 2024 a 4 is a resection cavity: they are refused, it is no tumour."""
+
 CHANNEL_NAMES = {
     "T1": r"t1|t1w|t1n|t1-?weighted",
     "T1ce": r"t1-?(ce|c|gd|gad)|t1w?ce|t1-?contrast",
@@ -47,7 +51,8 @@ class Channel:
 class Case:
     """One labelled study on disk: its name, a channel per modality it has, its label file.
 
-    ``coding`` maps NCR, ED and ET to the file's values; None: BraTS values, where ET is 3 or 4.
+    ``coding`` maps NCR, ED and ET to the file's values; None: those of BraTS to 2021, where ET is 4, or 3 in copies
+    that number on.
     """
 
     name: str
@@ -62,7 +67,7 @@ def find_cases(folder: Path) -> list[Case]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of cases; give one with --data")
     description = folder / "dataset.json"
-    cases = _described(folder, description) if description.is_file() else _brats(folder)
+    cases = _described(folder, description) if description.is_file() else _brats(folder, depth=2)
     if not cases:
         raise InputError(
             f"{folder}: no labelled case found; expected folders like CASE/CASE_flair.nii.gz and CASE_seg, or a "
@@ -77,14 +82,15 @@ def describe(cases: list[Case]) -> str:
     lacking = ", ".join(
         f"{count} without {name}" for name in MODALITIES if (count := sum(name not in case.files for case in cases))
     )
-    coding = cases[0].coding
-    labels = ", ".join(f"{name} {value}" for name, value in coding.items()) if coding else "BraTS values"
+    codings = {", ".join(f"{name} {value}" for name, value in (c.coding or BRATS_2021).items()) for c in cases}
+    labels = " or ".join(sorted(codings))
     return (
         f"{len(cases)} cases, {complete} with all four sequences{f' ({lacking})' if lacking else ''}; labels: {labels}"
     )
 
 
-def _brats(folder: Path) -> list[Case]:
+def _brats(folder: Path, depth: int) -> list[Case]:
+    """The labelled cases among the folders here, and in folders of such folders (HGG and LGG, to 2019)."""
     cases = []
     for place in sorted(p for p in folder.iterdir() if p.is_dir()):
         found = {}
@@ -94,7 +100,10 @@ def _brats(folder: Path) -> list[Case]:
                     found[kind] = path
         label = found.pop("label", None)
         if label and found:
-            cases.append(Case(place.name, {name: Channel(path) for name, path in found.items()}, label))
+            coding = BRATS_2023 if label.name.startswith(f"{place.name}-seg") else None
+            cases.append(Case(place.name, {name: Channel(path) for name, path in found.items()}, label, coding))
+        elif depth > 1:
+            cases += _brats(place, depth - 1)
     return cases
 
 

@@ -31,7 +31,7 @@ class Tumour:
 
 
 def carve(donor: CachedCase, modalities: tuple[str, ...], rng: np.random.Generator) -> Tumour:
-    """The donor's tumour in these modalities, mirrored along random axes and resized by 0.6 to 1.25."""
+    """The donor's tumour in these modalities, mirrored along random axes, resized by 0.6 to 1.25, in other shades."""
     box = bounding_box(donor.labels, MARGIN)
     chosen = [donor.modalities.index(name) for name in modalities]
     images = torch.from_numpy(donor.images[(chosen, *box)].astype(np.float32))
@@ -41,10 +41,16 @@ def carve(donor: CachedCase, modalities: tuple[str, ...], rng: np.random.Generat
     scale = rng.uniform(0.6, 1.25)
     size = [max(1, round(n * scale)) for n in labels.shape]
     images = interpolate(images[None], size, mode="trilinear")[0]
+    seen = images.any(0)
+    factor, offset = (
+        torch.from_numpy(rng.uniform(*between, (len(chosen), 1, 1, 1)).astype(np.float32))
+        for between in ((0.8, 1.25), (-0.3, 0.3))
+    )
+    images = images * factor + offset
     labels = interpolate(labels[None, None], size, mode="nearest-exact")[0, 0]
     reach = int(rng.integers(*REACH))
     rim = grown(labels > 0, reach).float()
-    opacity = avg_pool3d(rim[None], 2 * SOFT + 1, stride=1, padding=SOFT)[0] * images.any(0)
+    opacity = avg_pool3d(rim[None], 2 * SOFT + 1, stride=1, padding=SOFT)[0] * seen
     return Tumour(images.numpy(), labels.numpy().astype(np.uint8), opacity.numpy())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from torch import nn
 
 from lckd.architectures import build_network
@@ -20,7 +21,7 @@ from .distillation import NAMES
 from .election import Election
 from .election_plot import draw_elections
 
-CHECKPOINT, RECIPE, SPLIT = "last.pt", "config.yaml", "split.json"
+CHECKPOINT, RECIPE, SPLIT, LOCK = "last.pt", "config.yaml", "split.json", "trainer.lock"
 LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
 FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers"}
 FREE |= {"inference_window", "mirrored", "smallest_piece_ml", "smallest_et_ml"}
@@ -29,21 +30,12 @@ FREE |= {"inference_window", "mirrored", "smallest_piece_ml", "smallest_et_ml"}
 
 @contextmanager
 def sole_trainer(out: Path):
-    """Hold a run folder for this process. Raises InputError while another one that still runs holds it."""
-    lock = out / "trainer.pid"
+    """Hold a run folder for this process. Raises InputError while another one, that still lives, holds it."""
     try:
-        held_by = int(lock.read_text())
-        os.kill(held_by, 0)
-    except (OSError, ValueError):
-        pass  # nobody, or a process that is gone
-    else:
-        if held_by != os.getpid():
-            raise InputError(f"{out}: process {held_by} trains in it; wait for it, or choose another --out")
-    lock.write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+        with FileLock(out / LOCK, timeout=0):  # the system lets go of it when a process dies
+            yield
+    except Timeout:
+        raise InputError(f"{out}: another process trains in it; wait for it, or choose another --out") from None
 
 
 def read_recipe(run: Path) -> Config:
@@ -55,7 +47,7 @@ def read_recipe(run: Path) -> Config:
 
 
 def write_recipe(config: Config, data: Path, run: Path) -> None:
-    (run / RECIPE).write_text(yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
+    write_whole(run / RECIPE, yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
 
 
 def write_split(training: list[str], validation: list[str], run: Path, resume: bool) -> None:
@@ -69,7 +61,7 @@ def write_split(training: list[str], validation: list[str], run: Path, resume: b
         changed = sorted({*before["training"]} ^ {*training})
         raise InputError(f"{run}: the cases to train on have changed ({changed[0]} for one); give the data as it was")
     digest = hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()
-    (run / SPLIT).write_text(json.dumps({**names, "sha256": digest}, indent=1))
+    write_whole(run / SPLIT, json.dumps({**names, "sha256": digest}, indent=1))
 
 
 def check_same_recipe(config: Config, out: Path) -> None:
@@ -91,10 +83,24 @@ def load_checkpoint(run: Path, device: torch.device) -> dict:
 
 
 def save_checkpoint(run: Path, state: dict) -> None:
-    """Write the checkpoint whole or not at all."""
+    """Write the checkpoint whole or not at all. Raises InputError, the last one kept, when it cannot be written."""
     partial = run / (CHECKPOINT + ".partial")
-    torch.save(state, partial)
+    try:
+        torch.save(state, partial)
+    except (OSError, RuntimeError) as error:  # of a full disk torch makes a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{partial}: cannot be written ({str(error).splitlines()[0]}); is the disk full? The last checkpoint is "
+            "kept: make room and add --resume"
+        ) from None
     os.replace(partial, run / CHECKPOINT)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 def averaged_network(run: Path) -> tuple[nn.Module, Config, dict]:
@@ -119,9 +125,9 @@ class Logs:
         if (out / LOSSES).exists() and iteration:
             _, *rows = (out / LOSSES).read_text().splitlines(keepends=True)
             rows = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= iteration]
-        (out / LOSSES).write_text(head + "".join(rows))
+        write_whole(out / LOSSES, head + "".join(rows))
         if (out / ELECTIONS).exists() or elections:
-            (out / ELECTIONS).write_text("".join(json.dumps(asdict(e)) + "\n" for e in elections))
+            write_whole(out / ELECTIONS, "".join(json.dumps(asdict(e)) + "\n" for e in elections))
         self.board = SummaryWriter(str(out / BOARD), purge_step=iteration + 1)
 
     def losses(self, iteration: int, losses: dict[str, float], rate: float) -> None:

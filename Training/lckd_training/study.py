@@ -14,13 +14,14 @@ import numpy as np
 
 from lckd.anatomy import REGIONS
 from lckd.architectures import PAPER
+from lckd.errors import InputError
 from lckd.inference import choose_device
 
 from .config import Config, read_config
 from .election import NO_RULES, elect
 from .evaluation import evaluate, mean_dice, scores_alone, summarise
 from .export import held_out
-from .run_folder import CHECKPOINT, SPLIT, averaged_network
+from .run_folder import CHECKPOINT, SPLIT, averaged_network, read_recipe
 from .training import train
 
 TABLE, RESULTS = "study.md", "study.json"
@@ -60,7 +61,10 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
     result, recipe = run / "result.json", {**config.as_dict(), "data": ""}
     if result.is_file() and (before := json.loads(result.read_text()))["recipe"] == recipe:
         return before
-    train(config, data, run, resume=(run / CHECKPOINT).is_file(), echo=echo)
+    begun = (run / CHECKPOINT).is_file()
+    if begun and read_recipe(run).as_dict() | {"data": ""} != recipe:
+        raise InputError(f"{run}: was begun with another recipe; go on with that one, or choose another --out")
+    train(config, data, run, resume=begun, echo=echo)
     network, *_ = averaged_network(run)
     cases = held_out(run, data, json.loads((run / SPLIT).read_text()))
     rows = evaluate(network, cases, config.window, choose_device("auto"), NO_RULES, lambda words: None, dice_only=True)

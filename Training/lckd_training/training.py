@@ -5,6 +5,7 @@ Lightning Fabric brings devices, precision and several processes (``torchrun``).
 run repeats nothing, and several processes see what one would have seen.
 """
 
+import dataclasses
 import json
 import math
 import time
@@ -82,9 +83,11 @@ def train(config: Config, data: Path, out: Path, resume: bool, skip_bad: bool = 
             raise InputError(f"{data}: no case is left to elect teachers on; name some in validation_cases")
         if not any(case.modalities == MODALITIES for case in held_out):
             echo("no held-out case has all four sequences: this run can be trained, but not exported")
-        run = Run(config, out, electing, echo, fabric)
         if resume:
+            run = Run(dataclasses.replace(config, initial=""), out, electing, echo, fabric)
             run.load()
+        else:
+            run = Run(config, out, electing, echo, fabric)
         run.fit(Samples(training_cases, config))
     return out
 
@@ -125,10 +128,9 @@ class Run:
         average.load_state_dict(self.network.state_dict())
         self.average = average.to(self.fabric.device).eval().requires_grad_(False)
         self.views, self.optimiser = self.fabric.setup(Views(self.network), self._optimiser())
-        self.losses = Losses(
-            config.feature_weight, config.logit_weight, config.guidance_weight, config.cross_entropy_weight
-        )
-        self.plain = Losses(cross_entropy_weight=config.cross_entropy_weight)
+        segmentation = {"cross_entropy_weight": config.cross_entropy_weight, "dice_smooth": config.dice_smooth}
+        self.losses = Losses(config.feature_weight, config.logit_weight, config.guidance_weight, **segmentation)
+        self.plain = Losses(**segmentation)
         self.iteration = 0
         self.elections: list[Election] = []
 
@@ -243,7 +245,10 @@ class Run:
 
     def _require_finite(self, name: str, value: Tensor) -> None:
         if not math.isfinite(value.item()):
-            raise InputError(f"the {name} is {value.item()} at iteration {self.iteration}; the last checkpoint is kept")
+            raise InputError(
+                f"the {name} is {value.item()} at iteration {self.iteration}; the last checkpoint is kept, but going "
+                "on from it would end here again: begin anew with a smaller learning_rate or precision=32-true"
+            )
 
     def sample_losses(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         images, regions, available = sample["images"], sample["regions"], sample["available"]

@@ -1,0 +1,160 @@
+"""A run that is stopped in any way loses nothing, and nothing is lost to it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_runs import TINY, run
+
+from lckd.cli import main
+from lckd.errors import InputError
+from lckd_training.run_folder import CHECKPOINT, LOCK, load_checkpoint, save_checkpoint
+from lckd_training.training import Run
+from small_phantoms import write_small_phantoms
+
+
+def test_a_resumed_run_ends_at_the_same_weights(recipe, phantoms, whole, tmp_path, monkeypatch):
+    from lckd_training import training
+
+    step = training.Run.step
+
+    def stops(self, sample):
+        if self.iteration == 4:
+            raise RuntimeError("the machine goes down")
+        return step(self, sample)
+
+    monkeypatch.setattr(training.Run, "step", stops)
+    with pytest.raises(RuntimeError):
+        run(recipe, phantoms, tmp_path / "run")
+    monkeypatch.setattr(training.Run, "step", step)
+    run(recipe, phantoms, tmp_path / "run", resume=True)
+    a, b = (load_checkpoint(folder, torch.device("cpu")) for folder in (whole, tmp_path / "run"))
+    assert a["iteration"] == b["iteration"] == 6
+    assert a["elections"] == b["elections"] and len(a["elections"]) == 2
+    assert all(torch.equal(a["average"][key], b["average"][key]) for key in a["average"])
+
+
+def test_a_run_leaves_what_says_how_it_went(whole):
+    assert Image.open(whole / "elections.png").width > 900
+    assert list((whole / "tensorboard").glob("events*"))
+    split_ = json.loads((whole / "split.json").read_text())
+    assert split_["validation"] == ["Phantom_00_000"] and len(split_["sha256"]) == 64
+    assert "iterations: 6" in (whole / "config.yaml").read_text()
+
+
+def test_a_run_is_not_overwritten(recipe, phantoms, whole):
+    with pytest.raises(InputError, match="--resume"):
+        run(recipe, phantoms, whole)
+
+
+def test_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(recipe, phantoms, tmp_path):
+    with pytest.raises(InputError, match="last checkpoint is kept"):
+        run(recipe, phantoms, tmp_path / "run", "learning_rate=1e30", "warm_up=0", "checkpoint_every=1")
+    assert not (tmp_path / "run" / (CHECKPOINT + ".partial")).exists()
+    state = load_checkpoint(tmp_path / "run", torch.device("cpu"))
+    assert 0 < state["iteration"] < 6
+
+
+def test_ctrl_c_ends_the_iteration_and_saves_it(recipe, phantoms, whole, tmp_path, monkeypatch):
+    """Also where it comes while teachers are elected: the election is held, and the resumed run is the whole one."""
+    elect_ = Run.elect
+
+    def interrupted(self):
+        if self.iteration == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        elect_(self)
+
+    monkeypatch.setattr(Run, "elect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, phantoms, tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run", torch.device("cpu"))["iteration"] == 3
+    monkeypatch.setattr(Run, "elect", elect_)
+    run(recipe, phantoms, tmp_path / "run", resume=True)
+    a, b = (load_checkpoint(folder, torch.device("cpu")) for folder in (whole, tmp_path / "run"))
+    assert a["elections"] == b["elections"]
+    assert all(torch.equal(a["average"][key], b["average"][key]) for key in a["average"])
+
+
+def test_resumed_run_wants_the_same_cases(recipe, phantoms, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    write_small_phantoms(tmp_path / "more", cases=2, size=48, spacing=1.5, seed=0)
+    with pytest.raises(InputError, match=r"have changed \(Phantom_00_002"):
+        run(recipe, tmp_path / "more", tmp_path / "run", resume=True)
+
+
+def test_killed_at_any_moment_and_resumed_ends_at_the_same_weights(recipe, phantoms, whole, tmp_path):
+    """SIGKILL at random moments; each start goes on from the last checkpoint."""
+    out, command = tmp_path / "run", [sys.executable, "-m", "lckd", "train", str(recipe), "--data", str(phantoms)]
+    command += ["--out", str(out), *TINY, "checkpoint_every=1"]
+    rng = np.random.default_rng(0)
+    kills = 0
+    while kills < 2:
+        resume = ["--resume"] if (out / CHECKPOINT).exists() else []
+        process = subprocess.Popen([*command, *resume], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        patience = time.monotonic() + 120
+        before = done_iterations(out)
+        while done_iterations(out) == before and process.poll() is None and time.monotonic() < patience:
+            time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        kills += 1
+    assert 0 < done_iterations(out) < 6, "it was killed on the way"
+    assert subprocess.run([*command, "--resume"], capture_output=True, check=False).returncode == 0
+    a, b = (load_checkpoint(folder, torch.device("cpu")) for folder in (whole, out))
+    assert all(torch.equal(a["average"][key], b["average"][key]) for key in a["average"])
+    rows = (out / "losses.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(1, 7)), "nothing is logged twice"
+    assert (out / "elections.jsonl").read_text() == (whole / "elections.jsonl").read_text()
+
+
+def done_iterations(out) -> int:
+    return load_checkpoint(out, torch.device("cpu"))["iteration"] if (out / CHECKPOINT).exists() else 0
+
+
+def test_two_trainers_in_one_folder_are_refused(recipe, phantoms, tmp_path):
+    (tmp_path / "run").mkdir()
+    holds = "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(1, flush=True)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{holds}; time.sleep(60)", str(tmp_path / "run" / LOCK)], stdout=subprocess.PIPE
+    )
+    try:
+        other.stdout.readline()
+        with pytest.raises(InputError, match="another process trains in it"):
+            run(recipe, phantoms, tmp_path / "run")
+    finally:
+        other.kill()
+        other.communicate()
+    run(recipe, phantoms, tmp_path / "run", "iterations=1")  # a process that is gone holds nothing
+
+
+def test_resume_goes_on_with_the_runs_own_recipe(recipe, phantoms, tmp_path, monkeypatch):
+    """The settings of the first command line need not be said again, and new ones lengthen the run."""
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")  # or the command would start itself anew
+    command = ["train", str(recipe), "--data", str(phantoms), "--out", str(tmp_path / "run")]
+    assert main([*command, *TINY, "iterations=1"]) == 0
+    assert main([*command, "--resume"]) == 0
+    assert done_iterations(tmp_path / "run") == 1
+    assert main([*command, "--resume", "iterations=2"]) == 0
+    assert done_iterations(tmp_path / "run") == 2
+    assert main([*command, "--resume", "patch=64"]) == 2
+
+
+def test_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, {"iteration": 1})
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")  # as torch says it
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match="is the disk full"):
+        save_checkpoint(tmp_path, {"iteration": 2})
+    assert done_iterations(tmp_path) == 1 and [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]

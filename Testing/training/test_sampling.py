@@ -1,0 +1,109 @@
+"""What an iteration sees: patches, pasted tumours and subsets, all a function of the seed and the iteration."""
+
+import numpy as np
+import pytest
+import torch
+
+from lckd.anatomy import MODALITIES
+from lckd.preprocessing import Preprocessing
+from lckd_training.config import Config
+from lckd_training.data import CachedCase, cached
+from lckd_training.layouts import find_cases
+from lckd_training.pasting import carve, paste
+from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, draw_views, padded
+
+
+def test_samples_are_a_function_of_the_iteration(phantoms, tmp_path):
+    cases = [cached(case, Preprocessing(), tmp_path) for case in find_cases(phantoms)]
+    samples = Samples(cases, Config(patch=[32] * 3, final_patch=[48, 32, 64], iterations=10))
+    a, b = samples[4], samples[4]
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert a["images"].shape == (4, 32, 32, 32) and samples[9]["images"].shape == (4, 48, 32, 64)
+    for i in range(6):
+        sample = samples[i]
+        held = sample["available"][0]
+        assert (sample["available"][1:] <= held).all() and sample["available"].any(1).all()
+        assert not sample["images"][~held].any()
+    assert sorted(case_order(3, i, 0) for i in range(3)) == [0, 1, 2]
+
+
+def test_subsets_are_drawn_evenly():
+    rng = np.random.default_rng(0)
+    drawn = [s for _ in range(2800) for s in draw_subsets(MODALITIES, 2, rng)]
+    counts = {s: drawn.count(s) for s in set(drawn)}
+    assert len(counts) == 14 and MODALITIES not in counts
+    assert min(counts.values()) > 320 and max(counts.values()) < 480
+
+
+def test_patch_of_a_small_case_is_padded():
+    labels = np.ones((10, 40, 40), np.uint8)
+    corner = draw_patch(labels, (32, 32, 32), 0.5, np.random.default_rng(0))
+    patch = padded(labels[None], corner, (32, 32, 32))
+    assert patch.shape == (1, 32, 32, 32) and patch.sum() == 10 * 32 * 32
+
+
+def case_with(labels: np.ndarray, images: np.ndarray, name: str = "case") -> CachedCase:
+    return CachedCase(name, MODALITIES[: len(images)], images.astype(np.float16), labels.astype(np.uint8))
+
+
+def test_a_pasted_tumour_is_the_donors_in_all_sequences():
+    labels = np.zeros((40, 40, 40))
+    labels[14:26, 14:26, 14:26], labels[18:22, 18:22, 18:22] = 2, 4
+    donor = case_with(labels, np.stack([1 + labels, 10 + labels]))
+    tumour = carve(donor, ("T1", "T1ce"), np.random.default_rng(0))
+    deep = tumour.labels == 4
+    assert deep.any() and (tumour.opacity[tumour.labels > 0] > 0.99).all()
+    for image, level in zip(tumour.images, (5, 14), strict=True):  # another shade, the same all over
+        assert 0.8 * level - 0.3 <= image[deep].max() <= 1.25 * level + 0.3
+        assert np.ptp(image[deep]) <= 1.25 * 2
+    assert carve(donor, ("T1", "T1ce"), np.random.default_rng(1)).images.max() != tumour.images.max()
+    images, found = np.full((2, 60, 60, 60), 0.5, np.float32), np.zeros((60, 60, 60), np.uint8)
+    images[:, :, :, 30:] = 0  # no brain
+    paste(images, found, tumour, (30, 30, 20))
+    assert 0 < (found == 4).sum() <= deep.sum() and not found[:, :, 30:].any() and not images[:, :, :, 30:].any()
+    difference, expected = images[0] - images[1], tumour.images[0] - tumour.images[1]
+    assert np.median(difference[found == 4]) == pytest.approx(np.median(expected[deep]), abs=0.01)
+    assert (images[:, 0] == 0.5).sum() == 2 * 60 * 30  # far away nothing changed
+
+
+@pytest.mark.parametrize("centre", [(0, 0, 0), (31, 15, 30), (-90, 200, 15), (-20, 16, 16), (16, 16, 52)])
+def test_a_tumour_is_cut_where_the_patch_ends(centre):
+    labels = np.zeros((20, 20, 20))
+    labels[4:16, 4:16, 4:16] = 1
+    tumour = carve(case_with(labels, np.ones((1, 20, 20, 20)) * 3), ("T1",), np.random.default_rng(1))
+    images, found = np.ones((1, 32, 32, 32), np.float32), np.zeros((32, 32, 32), np.uint8)
+    paste(images, found, tumour, centre)
+    shade = tumour.images[0][tumour.labels > 0].max()
+    assert images.max() <= shade and found.any() == (min(centre) > -16 and max(centre) < 48)
+    assert (images[0][found > 0] > shade - 0.1).all()
+
+
+def test_pasted_samples_show_the_tumours_of_others():
+    """A healthy host gets a tumour; a donor without one of its sequences gives none."""
+    healthy, labels = np.zeros((32, 32, 32)), np.zeros((32, 32, 32))
+    labels[8:24, 8:24, 8:24] = 2
+    host = case_with(healthy, np.ones((4, 32, 32, 32)), "host")
+    whole, poor = case_with(labels, np.ones((4, 32, 32, 32))), case_with(labels, np.ones((2, 32, 32, 32)))
+    order = [case_order(2, i, 0) for i in range(20)]
+    for donor, pasted, expected in ((whole, 1.0, True), (poor, 1.0, False), (whole, 0.0, False)):
+        samples = Samples([host, donor], Config(patch=[32] * 3, iterations=20, pasted=pasted, tumour_centred=1.0))
+        seen = [samples[i]["regions"].any().item() for i in range(20) if order[i] == 0]
+        assert any(seen) == expected
+
+
+def test_papers_sampling_is_the_full_set_and_then_smaller_ones():
+    config, rng = Config(sampling="paper", full_until=100), np.random.default_rng(0)
+    assert draw_views(MODALITIES, 99, config, rng) == [MODALITIES]
+    drawn = [draw_views(MODALITIES, 100, config, rng) for _ in range(3000)]
+    assert all(len(views) == 1 for views in drawn)
+    sizes = [len(views[0]) for views in drawn]
+    assert all(900 < sizes.count(size) < 1100 for size in (1, 2, 3)) and max(sizes) == 3
+    assert draw_views(("T2",), 100, config, rng) == [("T2",)]
+
+
+def test_ramped_sampling_lets_subsets_in_little_by_little():
+    config, rng = Config(sampling="ramped", full_until=1000), np.random.default_rng(0)
+    share = {
+        i: np.mean([len(draw_views(MODALITIES, i, config, rng)) == 3 for _ in range(1000)]) for i in (0, 500, 1000)
+    }
+    assert share[0] == 0 and 0.4 < share[500] < 0.6 and share[1000] == 1
