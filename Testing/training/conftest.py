@@ -1,9 +1,9 @@
 """Three phantoms, a recipe and a run of it, made once."""
 
 import pytest
-from tiny_runs import run
 
 from small_phantoms import write_small_phantoms
+from tiny_runs import run
 
 
 @pytest.fixture(scope="session")

@@ -112,6 +112,9 @@ def test_brats_of_2019_lies_a_folder_deeper(brats, tmp_path):
         (tmp_path / grade).mkdir()
         (tmp_path / grade / name).symlink_to(brats / name)
     assert [case.name for case in find_cases(tmp_path)] == ["Phantom_01_000", "Phantom_01_001"]
+    (tmp_path / "Phantom_01_000").symlink_to(brats / "Phantom_01_000")
+    with pytest.raises(InputError, match="Phantom_01_000 is there twice"):
+        find_cases(tmp_path)
 
 
 @pytest.mark.parametrize(("et", "fits"), [(3, True), (4, False)])

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import TINY, run
 
 from lckd.cli import main
 from lckd.errors import InputError
 from lckd_training.run_folder import CHECKPOINT, LOCK, load_checkpoint, save_checkpoint
 from lckd_training.training import Run
 from small_phantoms import write_small_phantoms
+from tiny_runs import TINY, run
 
 
 def test_a_resumed_run_ends_at_the_same_weights(recipe, phantoms, whole, tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_two_trainers_in_one_folder_are_refused(recipe, phantoms, tmp_path):
     run(recipe, phantoms, tmp_path / "run", "iterations=1")  # a process that is gone holds nothing
 
 
-def test_resume_goes_on_with_the_runs_own_recipe(recipe, phantoms, tmp_path, monkeypatch):
+def test_resume_goes_on_with_the_runs_own_recipe(recipe, phantoms, tmp_path, monkeypatch, capsys):
     """The settings of the first command line need not be said again, and new ones lengthen the run."""
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")  # or the command would start itself anew
     command = ["train", str(recipe), "--data", str(phantoms), "--out", str(tmp_path / "run")]
@@ -145,6 +145,8 @@ def test_resume_goes_on_with_the_runs_own_recipe(recipe, phantoms, tmp_path, mon
     assert main([*command, "--resume", "iterations=2"]) == 0
     assert done_iterations(tmp_path / "run") == 2
     assert main([*command, "--resume", "patch=64"]) == 2
+    assert "was begun with patch=[32, 32, 32]" in capsys.readouterr().err
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run"), "--resume"]) == 0  # it knows its data
 
 
 def test_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import torch
 
 from lckd.anatomy import MODALITIES
 from lckd.preprocessing import Preprocessing
+from lckd_training.augmentation import Augmentation
 from lckd_training.config import Config
 from lckd_training.data import CachedCase, cached
 from lckd_training.layouts import find_cases
@@ -56,7 +57,8 @@ def test_a_pasted_tumour_is_the_donors_in_all_sequences():
     for image, level in zip(tumour.images, (5, 14), strict=True):  # another shade, the same all over
         assert 0.8 * level - 0.3 <= image[deep].max() <= 1.25 * level + 0.3
         assert np.ptp(image[deep]) <= 1.25 * 2
-    assert carve(donor, ("T1", "T1ce"), np.random.default_rng(1)).images.max() != tumour.images.max()
+    again = carve(donor, ("T1", "T1ce"), np.random.default_rng(1))
+    assert abs(np.median(again.images[0][again.labels == 4]) - np.median(tumour.images[0][deep])) > 0.05
     images, found = np.full((2, 60, 60, 60), 0.5, np.float32), np.zeros((60, 60, 60), np.uint8)
     images[:, :, :, 30:] = 0  # no brain
     paste(images, found, tumour, (30, 30, 20))
@@ -107,3 +109,18 @@ def test_ramped_sampling_lets_subsets_in_little_by_little():
         i: np.mean([len(draw_views(MODALITIES, i, config, rng)) == 3 for _ in range(1000)]) for i in (0, 500, 1000)
     }
     assert share[0] == 0 and 0.4 < share[500] < 0.6 and share[1000] == 1
+
+
+def test_images_and_regions_move_alike():
+    """A ball that is bright in the images stays where the label says that it is, however it is bent."""
+    z, y, x = np.ogrid[:48, :48, :48]
+    ball = (z - 23.5) ** 2 + (y - 23.5) ** 2 + (x - 23.5) ** 2 < 15**2
+    geometry, bent = Augmentation((48, 48, 48)).geometry, 0
+    for seed in range(12):
+        geometry.set_random_state(seed)
+        patch = {"images": torch.from_numpy(1 + 2.0 * ball)[None], "regions": torch.from_numpy(ball)[None].float()}
+        moved = geometry(patch)
+        found, region = moved["images"][0] > 2, moved["regions"][0] > 0.5
+        assert (found != region).float().mean() < 0.01
+        bent += (region.numpy() != ball).mean() > 0.005
+    assert 3 <= bent < 12

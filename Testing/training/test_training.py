@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import TINY
 
 from lckd.anatomy import MODALITIES
 from lckd.cli import main
@@ -27,6 +26,7 @@ from lckd_training.sampling import Samples
 from lckd_training.study import study
 from lckd_training.training import Run
 from small_phantoms import write_small_phantoms
+from tiny_runs import TINY
 
 
 def test_recipes_load_and_unknown_settings_are_refused(recipe):
@@ -166,6 +166,7 @@ def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypat
     told = (tmp_path / "model" / "README.md").read_text()
     assert "Healthy phantoms (2" in told and "subsets without the region's teacher" in told
     assert "(elected teachers)" in told and "Baid" not in told  # phantoms are no BraTS
+    assert load_config(whole / "config.yaml", ["initial="]).initial == ""
     assert "no teachers" in method_words({**card["training"], "elections": [6]}), "the last election teaches nobody"
     recipe = (tmp_path / "model" / "training" / "config.yaml").read_text()
     assert str(phantoms) not in recipe and "iterations: 6" in recipe
@@ -208,7 +209,7 @@ def test_gradient_that_is_not_a_number_changes_nothing(phantoms, tmp_path):
         (["elect_every=0"], "elect_every 0; it must be at least 1"),
         (["seed=-1"], "cannot be negative"),
         (["precision=bf16"], "choose bf16-mixed, 32-true"),
-        (["initial="], "has no value"),
+        (["dice_smooth=0"], "must be more than 0"),
         (["inference_window=[160,160,150]"], "inference_window .* does not divide"),
         (["architecture=paper", "brain_norm=true", "patch=32", "final_patch=32"], "compact only"),
     ],
@@ -272,7 +273,7 @@ def test_study_compares_the_strategies_and_goes_on_where_it_stood(recipe, phanto
     (tmp_path / "none-0" / "result.json").unlink()
     assert study(config, phantoms, tmp_path, seeds=1, echo=lambda words: None) == table
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/last.pt")} == stamps
-    with pytest.raises(InputError, match="begun with another recipe"):  # a longer run would go on from a rate of zero
+    with pytest.raises(InputError, match="was begun with iterations=1"):  # a longer run would go on from a rate of zero
         study(load_config(recipe, [*TINY, "iterations=2"]), phantoms, tmp_path, seeds=1, echo=lambda words: None)
 
 

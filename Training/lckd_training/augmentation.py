@@ -54,6 +54,7 @@ class Augmentation:
                 align_corners=True,
                 grid_mode=("bilinear", "nearest"),
                 grid_padding_mode="zeros",
+                grid_align_corners=True,
                 spatial_size=tuple(size),
             ),
         ]

@@ -80,11 +80,9 @@ def _train(options) -> None:
     from .run_folder import RECIPE
     from .training import train
 
-    config = load_config(options.config, options.overrides)
-    out = options.out or Path("runs") / config.name
-    if options.resume and (out / RECIPE).is_file():
-        config = load_config(out / RECIPE, options.overrides)
-        print(f"going on with the recipe in {out / RECIPE}", file=sys.stderr)
+    out = options.out or Path("runs") / load_config(options.config).name
+    begun = options.resume and (out / RECIPE).is_file()
+    config = load_config(out / RECIPE if begun else options.config, options.overrides)
     data = options.data or (Path(config.data) if config.data else None)
     if data is None:
         raise InputError("no data to train on; name a folder of labelled cases with --data")
@@ -92,29 +90,35 @@ def _train(options) -> None:
 
 
 def _evaluate(options) -> None:
-    from lckd.inference import choose_device
-
     from .comparison import compare, read_dice
-    from .election import elect
-    from .evaluation import evaluate, markdown_table, scores_alone, write_evaluation
-    from .worst_cases import WorstCases
 
     wanted = _subsets(options.subsets)
     if options.compare:
         read_dice(options.compare)  # refuses what is no evaluation before the work is done
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.out) as cache:  # prepared patients do not stay behind
-        network, window, rules, cases = _model_and_cases(options.model, options.data, Path(cache))
-        worst = WorstCases()
-        rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
-        if not rows:
-            raise InputError(f"{options.data}: no case has all sequences of any subset in {options.subsets}")
-        teachers = elect(scores_alone(rows), {}, 0).teachers
-        print(markdown_table(write_evaluation(rows, options.out, teachers, worst), teachers))
+        _write_report(options, wanted, Path(cache))
     if options.compare:
         table = compare(options.out, options.compare)
         (options.out / "comparison.md").write_text(table)
         print(table)
+
+
+def _write_report(options, wanted: list[tuple[str, ...]], cache: Path) -> None:
+    """A function of its own, so that no case is open any more when the cache is deleted: Windows would refuse."""
+    from lckd.inference import choose_device
+
+    from .election import elect
+    from .evaluation import evaluate, markdown_table, scores_alone, write_evaluation
+    from .worst_cases import WorstCases
+
+    network, window, rules, cases = _model_and_cases(options.model, options.data, cache)
+    worst = WorstCases()
+    rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
+    if not rows:
+        raise InputError(f"{options.data}: no case has all sequences of any subset in {options.subsets}")
+    teachers = elect(scores_alone(rows), {}, 0).teachers
+    print(markdown_table(write_evaluation(rows, options.out, teachers, worst), teachers))
 
 
 def _subsets(text: str) -> list[tuple[str, ...]]:
@@ -130,14 +134,19 @@ def _subsets(text: str) -> list[tuple[str, ...]]:
 
 
 def _elect(options) -> None:
+    with tempfile.TemporaryDirectory() as cache:
+        print(_election_table(options, Path(cache)))
+
+
+def _election_table(options, cache: Path) -> str:
+    """A function of its own for the same reason as ``_write_report``."""
     from lckd.inference import choose_device
 
     from .election import elect, score_table, single_modality_scores
 
-    with tempfile.TemporaryDirectory() as cache:
-        network, window, _, cases = _model_and_cases(options.model, options.data, Path(cache))
-        election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
-    print(f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}")
+    network, window, _, cases = _model_and_cases(options.model, options.data, cache)
+    election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
+    return f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}"
 
 
 def _model_and_cases(model: Path, data: Path, cache: Path):

@@ -64,7 +64,9 @@ class Config:
     subsets_per_sample: int = 2  # uniform, ramped: decoded beside the full set; the encoder runs once for all
     # losses, election and distillation
     cross_entropy_weight: float = 1.0  # beside Dice; the mean over the regions (the authors sum over the three)
-    dice_smooth: float = 1.0  # voxels in both terms of Dice: the more, the more false voxels of an empty region count
+    dice_smooth: float = (
+        1.0  # voxels in both terms of Dice: more lets large false regions weigh, small missed ones less
+    )
     strategy: str = "elected"  # whose features teach: elected, fixed (fixed_teacher from the start), all, none
     fixed_teacher: str = "FLAIR"
     single_teacher: bool = False  # only the modality that is elected for most regions (the paper's LCKD-s)
@@ -144,8 +146,8 @@ def _typed(key: str, value, expected):
     if key in ("patch", "final_patch", "inference_window"):
         return list(three_edges(value))
     if expected in (int, float, str):
-        if value is None:
-            raise InputError(f"{key}: has no value; leave it out, or write {key}='' for an empty one")
+        if value is None:  # key= on a command line
+            value = ""
         try:
             return expected(value)
         except (TypeError, ValueError):
@@ -187,6 +189,8 @@ def _out_of_range(config: Config):
     for key in ("iterations", "batch", "elect_every", "checkpoint_every"):
         if getattr(config, key) < 1:
             yield f"{key} {getattr(config, key)}; it must be at least 1"
-    for key in ("seed", "workers", "warm_up", "dice_smooth"):
+    for key in ("seed", "workers", "warm_up", "subsets_per_sample"):
         if getattr(config, key) < 0:
             yield f"{key} {getattr(config, key)}; it cannot be negative"
+    if config.dice_smooth <= 0:
+        yield f"dice_smooth {config.dice_smooth}; it must be more than 0"

@@ -53,12 +53,13 @@ def prepared_cases(
 
 def cached(case: Case, settings: Preprocessing, cache: Path) -> CachedCase:
     """The prepared case, from the cache when that is not older than its files, its settings or this code."""
-    files = [(name, channel.index, channel.path) for name, channel in case.files.items()]
+    channels = {name: channel.index for name, channel in case.files.items()}
+    files = [*(channel.path for channel in case.files.values()), case.label]
     try:
-        stamps = [(*of, str(f), os.path.getsize(f), os.path.getmtime(f)) for *of, f in [*files, (case.label,)]]
+        stamps = [(str(f), os.path.getsize(f), os.path.getmtime(f)) for f in files]
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from None
-    facts = [VERSION, settings.as_dict(), case.coding, stamps]
+    facts = [VERSION, settings.as_dict(), case.coding, channels, stamps]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     folder = Path(cache) / f"{case.name}-{key}"
     if not folder.is_dir():

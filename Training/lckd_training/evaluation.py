@@ -133,9 +133,9 @@ def write_evaluation(rows: list[dict], out: Path, teachers: dict[str, str], wors
     summary = summarise(rows)
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
     alone = score_table(scores_alone(rows), teachers) + "\n"
-    rule = "Dice: mean (bootstrap 95% interval); a region that is empty in truth and result counts 1, in one only 0.\n"
+    how = "Dice: mean (bootstrap 95% interval). A region empty in truth and result counts 1, in only one of them 0.\n"
     tables = (markdown_table(summary, teachers), alone, distance_table(rows), pieces_table(rows), worst_cases(rows))
-    text = "\n".join((rule, *tables))
+    text = "\n".join((how, *tables))
     (out / "evaluation.md").write_text(text)
     draw_heat_map(summary, out / HEAT_MAP)
     pictures = [HEAT_MAP, *(worst.write(out) if worst else [])]

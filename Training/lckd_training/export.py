@@ -24,7 +24,7 @@ from .election import score_table
 from .evaluation import evaluate, markdown_table, worst_cases, write_evaluation
 from .layouts import find_cases
 from .phantom import write_phantoms
-from .run_folder import ELECTIONS, LOSSES, PLOT, RECIPE, SPLIT, averaged_network
+from .run_folder import CACHE, ELECTIONS, LOSSES, PLOT, RECIPE, SPLIT, averaged_network
 
 RECORDS = "training"
 """The part of a model folder that says how its run went."""
@@ -46,7 +46,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``.
 
     Raises:
-        InputError: ``out`` holds something else than a model, or a held-out case is not in the data.
+        InputError: ``out`` holds something else than a model, a held-out case is not in the data, or none is complete.
     """
     run, out = Path(run), Path(out).resolve()
     if out.exists() and not (out / CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -54,7 +54,7 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     network, config, state = averaged_network(run)
     election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
     split = json.loads((run / SPLIT).read_text())
-    cases = held_out(run, data or config.data, split)
+    cases = held_out(split, data or config.data, run / CACHE)
     if not any(case.modalities == MODALITIES for case in cases):
         raise InputError(
             f"{run}: no held-out case has all four sequences; nothing would tell what to expect of the model"
@@ -113,12 +113,12 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     return out
 
 
-def held_out(run: Path, data: Path, split: dict) -> list[CachedCase]:
-    """The prepared held-out cases of a run. Raises InputError that names one that is not in the data."""
+def held_out(split: dict, data: Path, cache: Path) -> list[CachedCase]:
+    """The prepared held-out cases of a run's split. Raises InputError that names one that is not in the data."""
     cases = [case for case in find_cases(data) if case.name in split["validation"]]
     if missing := sorted({*split["validation"]} - {case.name for case in cases}):
         raise InputError(f"{data}: held-out case {missing[0]} is not there; name the folder that has it with --data")
-    return [cached(case, Preprocessing(), run / "cache") for case in cases]
+    return [cached(case, Preprocessing(), cache) for case in cases]
 
 
 def data_words(names: list[str]) -> str:
@@ -148,16 +148,17 @@ def healthy_millilitres(model: Path, picture: Path, cases: int = 2) -> list[floa
 def method_words(training: dict) -> str:
     """How the sequences were made to stand in for one another, by what the run did and not by its recipe alone."""
     recipe = training["recipe"]
-    if not recipe["feature_weight"]:
-        return "no feature distillation"
-    if recipe["strategy"] == "elected" and not any(i < training["iterations"] for i in training["elections"]):
-        return "no teachers, since none was elected before the run's end"
+    untaught = not any(i < training["iterations"] for i in training["elections"])
     teaching = {
         "elected": "learnable cross-modal knowledge distillation (elected teachers)",
         "fixed": f"distillation from {recipe['fixed_teacher']}",
         "all": "every sequence teaching every other",
         "none": "no teachers",
     }[recipe["strategy"]]
+    if not recipe["feature_weight"]:
+        teaching = "no feature distillation"
+    elif recipe["strategy"] == "elected" and untaught:
+        teaching = "no teachers, since none was elected before this run's end"
     return teaching + (f" and {recipe['guidance']} guidance" if recipe["guidance"] != "none" else "")
 
 
@@ -175,7 +176,7 @@ def rule_words(card: dict) -> str:
 def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
     """The model card: what it is, how good, how it fails, how it was made."""
     training, election = card["training"], card["election"]
-    brats = any(name.lower().startswith("brats") for name in election["validation_cases"])
+    brats = "brats" in f"{training['data']} {election['validation_cases']}".lower()
     seen = "adult gliomas before treatment" if brats else "the cases named above"
     steps = training["iterations"]
     held = training["recipe"]["elect_on"] == "held_out"

@@ -20,7 +20,7 @@ BRATS_ENDINGS = {
     "FLAIR": ("_flair", "-t2f"),
     "label": ("_seg", "-seg"),
 }
-BRATS_2021 = {"NCR": 1, "ED": 2, "ET": 4}
+BRATS_2021 = "NCR 1, ED 2, ET 4, or 3 where a file has no 4"
 BRATS_2023 = {"NCR": 1, "ED": 2, "ET": 3}
 """What the files named ...-seg hold. In those of 2024 a 4 is a resection cavity: they are refused, it is no tumour."""
 
@@ -73,6 +73,9 @@ def find_cases(folder: Path) -> list[Case]:
             f"{folder}: no labelled case found; expected folders like CASE/CASE_flair.nii.gz and CASE_seg, or a "
             "dataset.json of nnU-Net or Decathlon"
         )
+    names = [case.name for case in cases]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"{folder}: case {twice} is there twice; take one of them out")
     return cases
 
 
@@ -82,8 +85,11 @@ def describe(cases: list[Case]) -> str:
     lacking = ", ".join(
         f"{count} without {name}" for name in MODALITIES if (count := sum(name not in case.files for case in cases))
     )
-    codings = {", ".join(f"{name} {value}" for name, value in (c.coding or BRATS_2021).items()) for c in cases}
-    labels = " or ".join(sorted(codings))
+    codings = {
+        ", ".join(f"{name} {value}" for name, value in case.coding.items()) if case.coding else BRATS_2021
+        for case in cases
+    }
+    labels = "; elsewhere ".join(sorted(codings))
     return (
         f"{len(cases)} cases, {complete} with all four sequences{f' ({lacking})' if lacking else ''}; labels: {labels}"
     )

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .distillation import NAMES
 from .election import Election
 from .election_plot import draw_elections
 
-CHECKPOINT, RECIPE, SPLIT, LOCK = "last.pt", "config.yaml", "split.json", "trainer.lock"
+CHECKPOINT, RECIPE, SPLIT, LOCK, CACHE = "last.pt", "config.yaml", "split.json", "trainer.lock", "cache"
 LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
 FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers"}
 FREE |= {"inference_window", "mirrored", "smallest_piece_ml", "smallest_et_ml"}
@@ -87,13 +87,15 @@ def save_checkpoint(run: Path, state: dict) -> None:
     partial = run / (CHECKPOINT + ".partial")
     try:
         torch.save(state, partial)
+        os.replace(partial, run / CHECKPOINT)
     except (OSError, RuntimeError) as error:  # of a full disk torch makes a RuntimeError
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
+        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{partial}: cannot be written ({str(error).splitlines()[0]}); is the disk full? The last checkpoint is "
-            "kept: make room and add --resume"
+            f"{partial}: cannot be written ({why}); is the disk full? The last checkpoint is kept: make room and add "
+            "--resume"
         ) from None
-    os.replace(partial, run / CHECKPOINT)
 
 
 def write_whole(path: Path, text: str) -> None:

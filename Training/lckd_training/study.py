@@ -21,9 +21,10 @@ from .config import Config, read_config
 from .election import NO_RULES, elect
 from .evaluation import evaluate, mean_dice, scores_alone, summarise
 from .export import held_out
-from .run_folder import CHECKPOINT, SPLIT, averaged_network, read_recipe
+from .run_folder import CACHE, CHECKPOINT, SPLIT, averaged_network, read_recipe
 from .training import train
 
+KEPT = ("data", "checkpoint_every", "workers")  # what a study may go on with otherwise
 TABLE, RESULTS = "study.md", "study.json"
 STRATEGIES = {
     "elected": {"strategy": "elected"},
@@ -62,11 +63,16 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
     if result.is_file() and (before := json.loads(result.read_text()))["recipe"] == recipe:
         return before
     begun = (run / CHECKPOINT).is_file()
-    if begun and read_recipe(run).as_dict() | {"data": ""} != recipe:
-        raise InputError(f"{run}: was begun with another recipe; go on with that one, or choose another --out")
-    train(config, data, run, resume=begun, echo=echo)
+    if begun:
+        before = read_recipe(run).as_dict()
+        if changed := [key for key, value in recipe.items() if key not in KEPT and before[key] != value]:
+            raise InputError(
+                f"{run}: was begun with {changed[0]}={before[changed[0]]}; go on so, or choose another --out"
+            )
+    cache = run.parent / CACHE  # one for all the runs
+    train(config, data, run, resume=begun, echo=echo, cache=cache)
     network, *_ = averaged_network(run)
-    cases = held_out(run, data, json.loads((run / SPLIT).read_text()))
+    cases = held_out(json.loads((run / SPLIT).read_text()), data, cache)
     rows = evaluate(network, cases, config.window, choose_device("auto"), NO_RULES, lambda words: None, dice_only=True)
     found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers, "recipe": recipe}
     result.write_text(json.dumps(found))

@@ -33,6 +33,7 @@ from .guidance import first_stage_ends, guided_modalities, stage_of, train_only
 from .layouts import describe, find_cases
 from .processes import interruptions, print_nothing, start_fabric
 from .run_folder import (
+    CACHE,
     CHECKPOINT,
     SPLIT,
     Logs,
@@ -46,12 +47,24 @@ from .run_folder import (
 from .sampling import Samples
 
 
-def train(config: Config, data: Path, out: Path, resume: bool, skip_bad: bool = False, echo=print) -> Path:
+def train(
+    config: Config,
+    data: Path,
+    out: Path,
+    resume: bool,
+    skip_bad: bool = False,
+    echo=print,
+    cache: Path | None = None,
+) -> Path:
     """Train to the end of the recipe's schedule in the run folder ``out``; returns that folder.
 
     Under ``torchrun`` every process calls this; the first one prepares, elects and writes.
+
+    Args:
+        cache: where prepared cases are kept; None: in the run folder.
     """
     out = Path(out)
+    cache = cache or out / CACHE
     fabric = start_fabric(config)
     first = fabric.global_rank == 0
     if not first:
@@ -70,7 +83,7 @@ def train(config: Config, data: Path, out: Path, resume: bool, skip_bad: bool = 
     with sole_trainer(out) if first else nullcontext():
         with fabric.rank_zero_first():  # the first process fills the cache, the others find it full
             training_cases, held_out = (
-                prepared_cases(group, Preprocessing(), out / "cache", skip_bad, echo) for group in groups
+                prepared_cases(group, Preprocessing(), cache, skip_bad, echo) for group in groups
             )
         if not training_cases:
             raise InputError(f"{data}: no case is left to train on")
@@ -247,7 +260,8 @@ class Run:
         if not math.isfinite(value.item()):
             raise InputError(
                 f"the {name} is {value.item()} at iteration {self.iteration}; the last checkpoint is kept, but going "
-                "on from it would end here again: begin anew with a smaller learning_rate or precision=32-true"
+                "on from it would end here again: begin anew, in another --out, with a smaller learning_rate or "
+                "precision=32-true"
             )
 
     def sample_losses(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
