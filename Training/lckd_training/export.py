@@ -184,6 +184,7 @@ def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
     beginning = f", begun from the weights of {training['recipe']['initial']}" if training["recipe"]["initial"] else ""
     without = sorted({row["case"] for row in rows if row["ET empty"]})
     hopeless = [s for s, regions in card["expected_dice"].items() if regions["ET"]["mean"] < HOPELESS]
+    worst = f", above all from {', '.join(hopeless)} (below {HOPELESS})" if hopeless else ""
     return f"""# {card["name"]} {card["version"]}
 
 **{NOTICE}** Licence: {card["licence"]}.
@@ -200,11 +201,12 @@ A region that is empty in both counts 1, in one only 0. So few cases make wide i
 {markdown_table(card["expected_dice"], election["teachers"])}
 ![The same as a picture](evaluation/heat_map.png)
 
-Enhancing tumour (ET) below {HOPELESS} is little more than a guess: {", ".join(hopeless) or "nowhere"}. HD95 and every
-case's numbers stand in [evaluation/evaluation.md](evaluation/evaluation.md).
+Enhancing tumour (ET) is not seen without T1ce: there its outline is a guess{worst}. HD95 and every case's
+numbers stand in [evaluation/evaluation.md](evaluation/evaluation.md).
 
 {worst_cases(rows)}
-Held-out cases without enhancing tumour: {", ".join(without) or "none"}. There, finding any counts 0.
+Held-out cases without enhancing tumour: {", ".join(without) or "none"}. There, finding any counts 0, and
+finding none 1, which lifts the means of sequences that see little.
 Healthy phantoms ({len(healthy)}, four sequences): {", ".join(f"{v:.2f}" for v in healthy)} mL taken for tumour. The
 worse one, as `lckd segment` draws it:
 
@@ -224,7 +226,7 @@ every number in this file included.
 
 ## Limits
 
-- Enhancing tumour cannot be seen without T1ce: where the table says less than 0.3 the outline is a guess.
+- Enhancing tumour cannot be seen without T1ce: what is drawn then is a guess.
 - Trained on {seen} only: not on metastases, children, haemorrhage or resection cavities.
 - {rule_words(card)}
 - A result with no tumour is no proof that there is none.
