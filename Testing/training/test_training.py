@@ -1,6 +1,7 @@
 """Training in small: recipes, data, election, distillation, export and the study of ways to teach."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from lckd_training.distillation import Decoded, Losses, feature_distance
 from lckd_training.election import elect, single_teacher
 from lckd_training.evaluation import count_pieces, markdown_table, mean_dice, summarise, surface_distance
 from lckd_training.export import method_words
-from lckd_training.layouts import find_cases
+from lckd_training.layouts import Case, find_cases
 from lckd_training.run_folder import load_checkpoint
 from lckd_training.sampling import Samples
 from lckd_training.study import study
@@ -47,6 +48,15 @@ def test_split_is_by_case(phantoms):
     assert [c.name for c in validation] == ["Phantom_00_001"] and len(training) == 2
     with pytest.raises(InputError, match="not in the data"):
         split(cases, ["nobody"], seed=0)
+
+
+@pytest.mark.parametrize("named", [["BraTS-GLI-00001-000"], []])
+def test_time_points_of_a_patient_are_not_parted(named):
+    cases = [
+        Case(f"BraTS-GLI-0000{patient}-00{time}", {}, Path("none")) for patient in range(1, 4) for time in range(2)
+    ]
+    training, validation = split(cases, named, seed=0)
+    assert len(training) == 4 and len({case.name[:15] for case in validation}) == 1 and len(validation) == 2
 
 
 def test_incomplete_case_and_cache(phantoms, tmp_path):

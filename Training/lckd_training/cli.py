@@ -80,7 +80,8 @@ def _train(options) -> None:
     from .run_folder import RECIPE
     from .training import train
 
-    out = options.out or Path("runs") / load_config(options.config).name
+    named = [word for word in options.overrides if word.startswith("name=")]
+    out = options.out or Path("runs") / load_config(options.config, named).name
     begun = options.resume and (out / RECIPE).is_file()
     config = load_config(out / RECIPE if begun else options.config, options.overrides)
     data = options.data or (Path(config.data) if config.data else None)

@@ -125,17 +125,18 @@ def read_labels(path: Path, grid: sitk.Image, coding: dict[str, int] | None) -> 
 
 
 def split(cases: list, validation: list[str], seed: int) -> tuple[list, list]:
-    """Training and validation cases: the named ones held out, or a fifth of the patients drawn by the seed."""
-    names = [case.name for case in cases]
-    unknown = set(validation) - set(names)
+    """Training and validation cases: the patients of the named ones held out, or a fifth of them drawn by the seed.
+
+    All time points of a patient go together.
+    """
+    unknown = set(validation) - {case.name for case in cases}
     if unknown:
         raise InputError(f"validation case {sorted(unknown)[0]} is not in the data; mend validation_cases")
-    if not validation:
-        patients = sorted({patient(name) for name in names})
-        drawn = np.random.default_rng(seed).permutation(patients)[: max(1, len(patients) // 5)]
-        validation = [name for name in names if patient(name) in drawn]
-    held_out = [case for case in cases if case.name in validation]
-    training = [case for case in cases if case.name not in validation]
+    patients = sorted({patient(case.name) for case in cases})
+    drawn = np.random.default_rng(seed).permutation(patients)[: max(1, len(patients) // 5)]
+    outside = {patient(name) for name in validation} or {*drawn}
+    held_out = [case for case in cases if patient(case.name) in outside]
+    training = [case for case in cases if patient(case.name) not in outside]
     if not training:
         raise InputError("every case is held out for validation; none is left to train on")
     return training, held_out

@@ -177,6 +177,7 @@ def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
     """The model card: what it is, how good, how it fails, how it was made."""
     training, election = card["training"], card["election"]
     brats = "brats" in f"{training['data']} {election['validation_cases']}".lower()
+    history = f"\n![The elections of the run]({RECORDS}/{PLOT})\n" if len(training["elections"]) > 1 else ""
     seen = "adult gliomas before treatment" if brats else "the cases named above"
     steps = training["iterations"]
     held = training["recipe"]["elect_on"] == "held_out"
@@ -217,7 +218,7 @@ worse one, as `lckd segment` draws it:
 Elected on {"the held-out cases" if held else "cases that were trained on"} by the Dice of each sequence alone.
 
 {score_table(election["scores"], election["teachers"])}
-
+{history}
 ## How it was made
 
 {training["cases"]} cases ({training["data"]}), {steps} iterations of the recipe in model.json{beginning}.
