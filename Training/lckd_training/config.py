@@ -64,9 +64,7 @@ class Config:
     subsets_per_sample: int = 2  # uniform, ramped: decoded beside the full set; the encoder runs once for all
     # losses, election and distillation
     cross_entropy_weight: float = 1.0  # beside Dice; the mean over the regions (the authors sum over the three)
-    dice_smooth: float = (
-        1.0  # voxels in both terms of Dice: more lets large false regions weigh, small missed ones less
-    )
+    dice_smooth: float = 1.0  # voxels in both terms of Dice: with more, large false regions weigh, small misses less
     strategy: str = "elected"  # whose features teach: elected, fixed (fixed_teacher from the start), all, none
     fixed_teacher: str = "FLAIR"
     single_teacher: bool = False  # only the modality that is elected for most regions (the paper's LCKD-s)
