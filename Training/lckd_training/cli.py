@@ -106,7 +106,7 @@ def _evaluate(options) -> None:
 
 
 def _write_report(options, wanted: list[tuple[str, ...]], cache: Path) -> None:
-    """A function of its own, so that no case is open any more when the cache is deleted: Windows would refuse."""
+    """Evaluate and write; apart, so that no case is open any more when the cache is deleted: Windows would refuse."""
     from lckd.inference import choose_device
 
     from .election import elect
@@ -140,7 +140,7 @@ def _elect(options) -> None:
 
 
 def _election_table(options, cache: Path) -> str:
-    """A function of its own for the same reason as ``_write_report``."""
+    """The election in words; apart for the same reason as ``_write_report``."""
     from lckd.inference import choose_device
 
     from .election import elect, score_table, single_modality_scores
@@ -187,10 +187,11 @@ def _study(options) -> None:
 
 
 def _benchmark(options) -> None:
+    if options.training:
+        _keep_memory()  # before torch is imported, or it would be twice
     from .benchmark import benchmark, benchmark_training
 
     if options.training:
-        _keep_memory()
         from .config import load_config
 
         found = benchmark_training(load_config(options.training))

@@ -19,7 +19,7 @@ from lckd.nifti import check_nifti
 from lckd.preprocessing import Preprocessing, prepare
 from lckd.volumes import check_image, volume_file
 
-from .layouts import Case, Channel
+from .layouts import Case, Channel, coding_words
 
 VERSION = 1  # of the cached arrays: raise it when preparing changes, and every cache is made anew
 
@@ -112,8 +112,7 @@ def read_labels(path: Path, grid: sitk.Image, coding: dict[str, int] | None) -> 
         raise InputError(f"{path}: labels {sorted(found)} are not BraTS labels (0, 1, 2 and either 3 or 4)")
     coding = coding or {**LABELS, "ET": 3 if 3 in found else 4}
     if unknown := found - {0, *coding.values()}:
-        known = ", ".join(f"{name} {value}" for name, value in coding.items())
-        raise InputError(f"{path}: holds label {min(unknown)}, which is none of {known}")
+        raise InputError(f"{path}: holds label {min(unknown)}, which is none of {coding_words(coding)}")
     aligned = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, sitk.sitkUInt8)
     values = sitk.GetArrayFromImage(aligned)
     if found - {0} and not values.any():

@@ -85,14 +85,15 @@ def describe(cases: list[Case]) -> str:
     lacking = ", ".join(
         f"{count} without {name}" for name in MODALITIES if (count := sum(name not in case.files for case in cases))
     )
-    codings = {
-        ", ".join(f"{name} {value}" for name, value in case.coding.items()) if case.coding else BRATS_2021
-        for case in cases
-    }
-    labels = "; elsewhere ".join(sorted(codings))
+    labels = "; elsewhere ".join(sorted({coding_words(case.coding) if case.coding else BRATS_2021 for case in cases}))
     return (
         f"{len(cases)} cases, {complete} with all four sequences{f' ({lacking})' if lacking else ''}; labels: {labels}"
     )
+
+
+def coding_words(coding: dict[str, int]) -> str:
+    """What the numbers of a label file mean, in words."""
+    return ", ".join(f"{name} {value}" for name, value in coding.items())
 
 
 def _brats(folder: Path, depth: int) -> list[Case]:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -64,12 +65,12 @@ def write_split(training: list[str], validation: list[str], run: Path, resume: b
     write_whole(run / SPLIT, json.dumps({**names, "sha256": digest}, indent=1))
 
 
-def check_same_recipe(config: Config, out: Path) -> None:
+def check_same_recipe(config: Config, out: Path, may_change: Collection[str] = FREE) -> None:
     """Raise InputError when a resumed run's recipe differs in more than how long and how it is kept."""
     load_checkpoint(out, torch.device("cpu"))
     stored = read_recipe(out).as_dict()
     for key, value in config.as_dict().items():
-        free = key in FREE and not (key == "iterations" and config.guidance == "staged")
+        free = key in may_change and not (key == "iterations" and config.guidance == "staged")
         if not free and stored[key] != value:
             raise InputError(f"{out}: was begun with {key}={stored[key]}, not {value}; resume with the same recipe")
 

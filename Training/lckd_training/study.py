@@ -14,17 +14,16 @@ import numpy as np
 
 from lckd.anatomy import REGIONS
 from lckd.architectures import PAPER
-from lckd.errors import InputError
 from lckd.inference import choose_device
 
 from .config import Config, read_config
 from .election import NO_RULES, elect
 from .evaluation import evaluate, mean_dice, scores_alone, summarise
 from .export import held_out
-from .run_folder import CACHE, CHECKPOINT, SPLIT, averaged_network, read_recipe
+from .run_folder import CACHE, CHECKPOINT, SPLIT, averaged_network, check_same_recipe
 from .training import train
 
-KEPT = ("data", "checkpoint_every", "workers")  # what a study may go on with otherwise
+MAY_CHANGE = ("data", "checkpoint_every", "workers")  # in a study that goes on, where all must have one length
 TABLE, RESULTS = "study.md", "study.json"
 STRATEGIES = {
     "elected": {"strategy": "elected"},
@@ -64,11 +63,7 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
         return before
     begun = (run / CHECKPOINT).is_file()
     if begun:
-        before = read_recipe(run).as_dict()
-        if changed := [key for key, value in recipe.items() if key not in KEPT and before[key] != value]:
-            raise InputError(
-                f"{run}: was begun with {changed[0]}={before[changed[0]]}; go on so, or choose another --out"
-            )
+        check_same_recipe(config, run, MAY_CHANGE)
     cache = run.parent / CACHE  # one for all the runs
     train(config, data, run, resume=begun, echo=echo, cache=cache)
     network, *_ = averaged_network(run)

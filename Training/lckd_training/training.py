@@ -5,12 +5,11 @@ Lightning Fabric brings devices, precision and several processes (``torchrun``).
 run repeats nothing, and several processes see what one would have seen.
 """
 
-import dataclasses
 import json
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -96,11 +95,10 @@ def train(
             raise InputError(f"{data}: no case is left to elect teachers on; name some in validation_cases")
         if not any(case.modalities == MODALITIES for case in held_out):
             echo("no held-out case has all four sequences: this run can be trained, but not exported")
+        begun_from = replace(config, initial="") if resume else config  # a checkpoint needs no other weights
+        run = Run(begun_from, out, electing, echo, fabric)
         if resume:
-            run = Run(dataclasses.replace(config, initial=""), out, electing, echo, fabric)
             run.load()
-        else:
-            run = Run(config, out, electing, echo, fabric)
         run.fit(Samples(training_cases, config))
     return out
 
