@@ -19,13 +19,29 @@ from .anatomy import MODALITIES, REGIONS
 from .normalisation import InstanceNormLeakyReLU
 
 
+class Convolution(nn.Conv3d):
+    """3x3x3 convolution without bias; on a CPU in fp32 where its result is but one or two voxels wide.
+
+    There oneDNN's bfloat16 kernels go wrong: the gradient of the weights where the depth is 2 (processors with
+    AVX512-BF16, PyTorch 2.13, a test shows it), a strided result that is 1 wide (AMX, PyTorch issue 169688).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+        super().__init__(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.weight, nonlinearity="leaky_relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and min(x.shape[2:]) <= 2 * self.stride[0] and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float()).to(torch.get_autocast_dtype("cpu"))
+        return super().forward(x)
+
+
 class Layer(nn.Sequential):
     """3x3x3 convolution, instance normalisation, leaky ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
-        convolution = nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
-        super().__init__(convolution, InstanceNormLeakyReLU(outputs))
+        super().__init__(Convolution(inputs, outputs, stride), InstanceNormLeakyReLU(outputs))
 
     def forward(self, x: Tensor, brain: Tensor | None = None) -> Tensor:
         convolution, norm = self

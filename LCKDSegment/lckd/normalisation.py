@@ -2,7 +2,8 @@
 
 PyTorch's instance normalisation leaves the channels-last layout, and its backward pass costs as much as the convolution
 before it. Here the sums over a volume are small matrix products (the processor's bfloat16 units do them), and the rest
-is done in place. Everywhere else (fp32, CUDA, MPS) PyTorch's own functions do the same; both agree within bfloat16.
+is done in place. Everywhere else (fp32, CUDA, MPS, few voxels) PyTorch's own functions do the same in fp32; both agree
+within bfloat16.
 """
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 SLOPE = 0.01
 EPSILON = 1e-5
 CHUNK = 512  # voxels summed in bfloat16's matrix unit before the sums go on in fp32
+FEW = 4096  # voxels; fewer may be so alike that bfloat16's rounding outweighs their deviation, so they go in fp32
 
 
 class InstanceNormLeakyReLU(nn.Module):
@@ -27,12 +29,18 @@ class InstanceNormLeakyReLU(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and self._many(x, mask):
             return _Fused.apply(x.contiguous(memory_format=torch.channels_last_3d), self.weight, self.bias, mask)
         if mask is None:
-            normalised = functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON)
-            return functional.leaky_relu(normalised, SLOPE, inplace=True)
+            weight, bias = self.weight.float(), self.bias.float()
+            normalised = functional.instance_norm(x.float(), weight=weight, bias=bias, eps=EPSILON)
+            return functional.leaky_relu(normalised, SLOPE, inplace=True).to(x.dtype)
         return self._masked(x, mask)
+
+    @staticmethod
+    def _many(x: Tensor, mask: Tensor | None) -> bool:
+        """Whether every sample has voxels enough for sums in bfloat16."""
+        return (x[0, 0].numel() if mask is None else int(mask.flatten(1).sum(1, dtype=torch.float32).min())) >= FEW
 
     def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
         space, values = (2, 3, 4), x.float()

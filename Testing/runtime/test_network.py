@@ -14,7 +14,7 @@ from lckd.anatomy import MODALITIES
 from lckd.errors import InputError
 from lckd.inference import count_windows, nested, predict
 from lckd.model_folder import load_model
-from lckd.network import Fusion, Network, depth_to_space, space_to_depth
+from lckd.network import Convolution, Fusion, Network, depth_to_space, space_to_depth
 from lckd.normalisation import InstanceNormLeakyReLU, _Fused
 from lckd.preprocessing import prepare
 
@@ -120,9 +120,9 @@ def test_fused_normalisation_agrees_with_torch(masked, near):
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_()
-    x = torch.randn(2, 8, 8, 8, 16) * 3 + 2
+    x = torch.randn(2, 8, 16, 16, 32) * 3 + 2
     upstream = torch.randn_like(x)
-    mask = (torch.rand(2, 1, 8, 8, 16) > 0.4).float() if masked else None
+    mask = (torch.rand(2, 1, 16, 16, 32) > 0.4).float() if masked else None
     fine = x.clone().requires_grad_()
     coarse = x.bfloat16().to(memory_format=torch.channels_last_3d).requires_grad_()
     norm(fine, mask).backward(upstream)
@@ -134,6 +134,38 @@ def test_fused_normalisation_agrees_with_torch(masked, near):
     assert (coarse.grad.float() - fine.grad).abs().mean() < 0.02 * fine.grad.abs().mean()
     for ours, theirs in zip([norm.weight.grad, norm.bias.grad], gradients, strict=True):
         assert torch.allclose(ours, theirs, rtol=0.05, atol=near * theirs.abs().max())
+
+
+@pytest.mark.parametrize(("edges", "stride"), [((2, 2, 2), 1), ((2, 5, 4), 1), ((4, 4, 4), 2), ((6, 6, 1), 2)])
+def test_narrow_convolutions_are_right_in_bfloat16(edges, stride):
+    """In bfloat16 oneDNN filled the gradient of these with what the memory held before."""
+    torch.manual_seed(0)
+    convolution, x = Convolution(8, 16, stride), torch.randn(2, 8, *edges).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = convolution(x)
+    upstream = torch.randn_like(out)
+    out.backward(upstream)
+    coarse, exact = convolution.weight.grad.clone(), convolution.double()
+    exact.zero_grad()
+    exact(x.double()).backward(upstream.double())
+    assert (out.double() - exact(x.double())).abs().max() < 0.05
+    assert (coarse - exact.weight.grad).abs().max() < 0.02 * exact.weight.grad.abs().max()
+
+
+@pytest.mark.parametrize("voxels", [1, 2, 5])
+def test_few_voxels_alike_have_the_gradient_of_float32(voxels):
+    """A patch may hold hardly any brain; what a few equal voxels have in common is no deviation to divide by."""
+    torch.manual_seed(0)
+    norm, mask = InstanceNormLeakyReLU(8), torch.zeros(1, 1, 4, 4, 4)
+    mask.view(-1)[:voxels] = 1
+    x = (torch.randn(1, 8, 1, 1, 1) * 3).expand(1, 8, 4, 4, 4).bfloat16()
+    upstream, gradients = torch.randn(1, 8, 4, 4, 4).bfloat16(), []
+    for values in (x.double(), x.to(memory_format=torch.channels_last_3d)):
+        values = values.detach().requires_grad_()
+        norm(values, mask).backward(upstream.to(values.dtype))
+        gradients.append(values.grad.double())
+    exact, coarse = gradients
+    assert (coarse - exact).abs().max() <= 0.02 * max(1, exact.abs().max())
 
 
 def test_masked_normalisation_is_that_of_what_lies_inside():

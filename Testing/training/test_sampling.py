@@ -9,6 +9,7 @@ from lckd.preprocessing import Preprocessing
 from lckd_training.augmentation import Augmentation
 from lckd_training.config import Config
 from lckd_training.data import CachedCase, cached
+from lckd_training.enhancement import without_enhancement
 from lckd_training.layouts import find_cases
 from lckd_training.pasting import carve, paste
 from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, draw_views, padded
@@ -91,6 +92,45 @@ def test_pasted_samples_show_the_tumours_of_others():
         samples = Samples([host, donor], Config(patch=[32] * 3, iterations=20, pasted=pasted, tumour_centred=1.0))
         seen = [samples[i]["regions"].any().item() for i in range(20) if order[i] == 0]
         assert any(seen) == expected
+
+
+def enhancing_case() -> CachedCase:
+    """T1ce has three times T1's contrast, 100 more, and a bright tumour; no sequence else shows that it enhances."""
+    rng = np.random.default_rng(0)
+    labels, before = np.zeros((32, 32, 32)), rng.normal(5, 1, (32, 32, 32))
+    labels[8:20, 8:20, 8:20], labels[11:17, 11:17, 11:17] = 2, 4
+    after = 100 + 3 * before + 50 * (labels == 4)
+    return case_with(labels, np.stack([before, after, before * 2]))
+
+
+def test_without_enhancement_t1ce_shows_what_t1_does():
+    case = enhancing_case()
+    images, labels = case.images.astype(np.float32), case.labels.copy()
+    without_enhancement(images, labels, case.modalities)
+    enhancing = case.labels == 4
+    assert np.abs(images[1] - 100 - 3 * images[0])[enhancing].max() < 1  # float16 rounds 115 to 0.06
+    assert (labels == np.where(enhancing, 1, case.labels)).all()
+    assert (images[[0, 2]] == case.images[[0, 2]]).all()
+    far = np.ones_like(enhancing)
+    far[10:18, 10:18, 10:18] = False
+    assert (images[1] == case.images[1])[far].all()
+
+
+@pytest.mark.parametrize("kept", [("T1ce", "T2"), ("T1", "T2")])
+def test_enhancement_stays_where_one_of_the_two_sequences_lacks(kept):
+    case = enhancing_case()
+    images, labels = np.stack([case.images[case.modalities.index(name)] for name in kept]), case.labels.copy()
+    before = images.copy()
+    without_enhancement(images, labels, kept)
+    assert (images == before).all() and (labels == case.labels).all()
+
+
+@pytest.mark.parametrize(("share", "enhances"), [(0.0, True), (1.0, False)])
+def test_unenhanced_samples_have_a_core_that_does_not_enhance(share, enhances):
+    samples = Samples([enhancing_case()], Config(patch=[32] * 3, iterations=3, unenhanced=share))
+    for i in range(len(samples)):
+        et, tc, _ = samples[i]["regions"]
+        assert tc.any() and bool(et.any()) == enhances
 
 
 def test_papers_sampling_is_the_full_set_and_then_smaller_ones():

@@ -59,6 +59,7 @@ class Config:
     inference_window: list = field(default_factory=list)  # of elections and the exported model; empty: as final_patch
     tumour_centred: float = 0.67  # share of patches centred on a tumour voxel
     pasted: float = 0.0  # share of samples that get another case's tumour somewhere in the brain (pasting)
+    unenhanced: float = 0.0  # share of samples shown as if the tumour took up no contrast agent (enhancement)
     sampling: str = "uniform"  # which subsets are decoded: see sampling.draw_views
     full_until: int = 0  # ramped: until here subsets become more and more frequent; paper: until here all modalities
     subsets_per_sample: int = 2  # uniform, ramped: decoded beside the full set; the encoder runs once for all
@@ -181,7 +182,7 @@ def _impossible(config: Config):
 
 def _out_of_range(config: Config):
     """Numbers that are too small or too large, in words."""
-    for key in ("pasted", "tumour_centred", "final_from"):
+    for key in ("pasted", "unenhanced", "tumour_centred", "final_from"):
         if not 0 <= getattr(config, key) <= 1:
             yield f"{key} {getattr(config, key)} is a share, from 0 to 1"
     for key in ("iterations", "batch", "elect_every", "checkpoint_every"):

@@ -15,6 +15,7 @@ from lckd.preprocessing import labels_to_regions
 from .augmentation import Augmentation
 from .config import Config
 from .data import CachedCase
+from .enhancement import without_enhancement
 from .guidance import stage_of
 from .pasting import carve, paste, place_in_brain
 
@@ -50,6 +51,8 @@ class Samples(Dataset):
         if donors:
             tumour = carve(donors[rng.integers(len(donors))], case.modalities, rng)
             paste(own, labels, tumour, tuple(p - corner for p, corner in zip(place, patch, strict=True)))
+        if config.unenhanced and rng.random() < config.unenhanced:
+            without_enhancement(own, labels, case.modalities)
         images = np.zeros((len(MODALITIES), *size), np.float32)
         images[held] = own
         regions = labels_to_regions(labels, LABELS)
