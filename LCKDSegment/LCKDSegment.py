@@ -26,11 +26,16 @@ from lckd.conditioning import shows_skull
 from lckd.errors import InputError
 from lckd.model_folder import load_model
 from lckd.report import NOTICE, cost_sentences
+from lckd.volumes import check_image
 from LCKDSegmentLib import dependencies, panel, result_nodes
 from LCKDSegmentLib.job import SegmentationJob, slicer_python
 from LCKDSegmentLib.scene import Proposal, image_in_world, propose
 
 POLL_MS = 100
+STUDY = "Study"  # the parameter that says that a study was chosen, and the reference to one of its volumes
+SEVERAL_STUDIES = (
+    "The chosen volumes are of different studies, as far as names and folders tell: are all of one patient?"
+)
 SETTLE_MS = 150  # a volume being loaded gets its name, voxels and file one after the other
 
 
@@ -68,6 +73,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._starting = False
         self._parameters = None
         self._proposal = Proposal()
+        self._result = None  # what the table shows
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -151,13 +157,18 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.slots.fill({modality: None})
                 if self._parameters and not slicer.mrmlScene.IsClosing():
                     self._parameters.UnsetParameter(f"{modality}.ByUser")
+        if self._parameters and node is self._parameters.GetNodeReference(STUDY):
+            self._keepStudy(self._proposal.study_of.get(node.GetID()), going=node)
 
     def fillSlots(self):
         """Fill every slot that the user has not set from what is loaded."""
         if self._parameters is None or slicer.mrmlScene.IsBatchProcessing():
             return
         database = getattr(slicer, "dicomDatabase", None)
-        proposal = propose(slicer.mrmlScene, database, self._parameters.GetParameter("Study"))
+        chosen_study = self._parameters.GetNodeReference(STUDY)
+        if chosen_study is None and self._parameters.GetParameter(STUDY):  # the study chosen by hand is gone
+            self._forgetChoices()
+        proposal = propose(slicer.mrmlScene, database, chosen_study)
         self._proposal = proposal
         panel.fill_studies(self.ui.studyComboBox, self.ui.studyLabel, proposal)
         wanted, taken = {}, set()
@@ -178,8 +189,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onStudyChosen(self, index):
         """Show another of the loaded studies; choices made by hand were for the one before."""
         if self._parameters:
-            self._parameters.SetParameter("Study", self.ui.studyComboBox.itemData(index))
-            self.onDetect()
+            self._forgetChoices()
+            self._keepStudy(self.ui.studyComboBox.itemData(index))
+            self.fillSlots()
 
     def onOtherTaken(self, modality, node_id):
         """Put the volume whose name was clicked under a slot into that slot."""
@@ -190,11 +202,23 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onDetect(self):
         """Forget the user's choices and look at the scene anew."""
-        if self._parameters is None:
-            return
+        if self._parameters:
+            self._forgetChoices()
+            self.fillSlots()
+
+    def _forgetChoices(self):
         for name in MODALITIES:
             self._parameters.UnsetParameter(f"{name}.ByUser")
-        self.fillSlots()
+        self._parameters.UnsetParameter(STUDY)
+        self._parameters.SetNodeReferenceID(STUDY, None)
+
+    def _keepStudy(self, key, going=None):
+        """Stay with this study whatever is loaded next: known by one of its volumes, as keys may change on loading."""
+        nodes = (slicer.mrmlScene.GetNodeByID(node_id) for node_id, of in self._proposal.study_of.items() if of == key)
+        member = next((node.GetID() for node in nodes if node and node is not going), None)
+        if member:
+            self._parameters.SetParameter(STUDY, "chosen")
+            self._parameters.SetNodeReferenceID(STUDY, member)
 
     def onSequenceChosen(self, modality):
         if self._parameters is None:
@@ -203,6 +227,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node is not self._parameters.GetNodeReference(modality):  # a selector also speaks when its rows shift
             self._parameters.SetParameter(f"{modality}.ByUser", "true")
             self._parameters.SetNodeReferenceID(modality, node.GetID() if node else None)
+            self._keepStudy(self._proposal.study)
         self.updatePanel()
 
     def onOptionChanged(self, name, text):
@@ -229,30 +254,50 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.progressBar.visible = running
         self.ui.statusLabel.visible = running
         lines = [problem] if problem else self.logic.costSentences(tuple(chosen))
+        if self._proposal.several_studies(chosen):
+            lines.append(f"⚠ {SEVERAL_STUDIES}")
         self.ui.costLabel.text = "\n".join(lines)
 
     def showReport(self):
-        result = self._parameters.GetNodeReference("Result") if self._parameters else None
-        report = result_nodes.report_of(result)
+        """The result of the study at hand: the last one made, or another of the same study where that is gone."""
+        result = self._resultOfStudy()
+        if result is not self._result:
+            event = slicer.vtkSegmentation.SourceRepresentationModified
+            if self._result:
+                self.removeObserver(self._result.GetSegmentation(), event, self.onBatchEnd)
+            if result:
+                self.addObserver(result.GetSegmentation(), event, self.onBatchEnd)
+            self._result = result
+        report = result_nodes.current_report(result)
         panel.fill_table(self.ui.volumeTable, report)
         self.ui.resultButton.visible = report is not None
+        self.ui.resultButton.text = _("Result: {name}").format(name=result.GetName()) if result else _("Result")
         self.ui.warningLabel.text = "\n".join(f"⚠ {warning}" for warning in report["warnings"]) if report else ""
         self.ui.warningLabel.visible = bool(report and report["warnings"])
         self.ui.show3DButton.setSegmentationNode(result)
+
+    def _resultOfStudy(self):
+        studies = {self._proposal.study_of.get(node.GetID()) for node in self.slots.nodes().values()}
+        found = [
+            node
+            for node, reference in result_nodes.results(slicer.mrmlScene)
+            if reference and self._proposal.study_of.get(reference.GetID()) in studies
+        ]
+        last = self._parameters.GetNodeReference("Result") if self._parameters else None
+        return last if last in found else found[-1] if found else None
 
     def onNestedToggled(self, nested):
         value = "true" if nested else "false"
         if self._parameters is None or self._parameters.GetParameter("Nested") == value:
             return
         self._parameters.SetParameter("Nested", value)
-        result, reference = (self._parameters.GetNodeReference(name) for name in ("Result", "Reference"))
-        if result_nodes.report_of(result) and reference:
-            result_nodes.set_nested(result, nested, result_nodes.labels_of(result, reference), reference)
+        if result := self._resultOfStudy():
+            result_nodes.set_nested(result, nested)
 
     def onCopy(self):
-        report = self._parameters and result_nodes.report_of(self._parameters.GetNodeReference("Result"))
-        if report:
-            qt.QApplication.clipboard().setText(panel.as_text(report))
+        if result := self._resultOfStudy():
+            text = panel.as_text(result.GetName(), result_nodes.current_report(result))
+            qt.QApplication.clipboard().setText(text)
 
     # The segmentation
 
@@ -267,7 +312,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 if dependencies.ensure() and self._parameters:
                     self.ui.logText.setPlainText("")
                     options = {name.lower(): box.currentText for name, box in self._options().items()}
-                    self.job = self.logic.start(self.slots.nodes(), **options)
+                    self.job = self.logic.start(self.slots.nodes(), proposal=self._proposal, **options)
                     self._poll.start()
         finally:
             self._starting = False
@@ -300,7 +345,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.logic.showResult(job, self._parameters, self.ui.nestedCheckBox.checked)
                 if self.ui.keepTransformsCheckBox.checked:
                     result_nodes.keep_alignment(slicer.mrmlScene, job.node_ids, job.report["alignment"])
-                reference = self._parameters.GetNodeReference("Reference")
+                reference = slicer.mrmlScene.GetNodeByID(job.node_ids[job.report["reference"]])
                 slicer.util.setSliceViewerLayers(background=reference, fit=False)
         finally:
             job.close()
@@ -342,17 +387,26 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         except InputError as error:
             return [str(error)]
 
-    def start(self, nodes, device="auto", register="auto", brain="auto"):
-        """Start segmenting volumes (modality -> node) in a child process; returns the job. Raises InputError."""
+    def start(self, nodes, device="auto", register="auto", brain="auto", proposal=None):
+        """Start segmenting volumes (modality -> node) in a child process; returns the job. Raises InputError.
+
+        Args:
+            proposal: what the scene was found to hold, for the report: why a volume was taken for its sequence.
+        """
         if problem := self.problem(nodes):
             raise InputError(problem)
-        images = {modality: image_in_world(node) for modality, node in nodes.items()}
-        if brain != "never" and any(shows_skull(image) for image in images.values()):
+        images = {m: check_image(image_in_world(node), Path(node.GetName())) for m, node in nodes.items()}
+        if brain == "always" or (brain == "auto" and any(shows_skull(image) for image in images.values())):
             dependencies.offer_brain_extraction()
-        names = {modality: node.GetName() for modality, node in nodes.items()}
+        inputs = {modality: {"volume": node.GetName()} for modality, node in nodes.items()}
+        for modality, node in nodes.items():
+            if proposal and proposal.nodes.get(modality) is node:  # else it was given by the user
+                finding = proposal.findings[node.GetID()]
+                inputs[modality] |= {"confidence": round(finding.confidence, 3), "why": finding.evidence}
+        warnings = [SEVERAL_STUDIES] if proposal and proposal.several_studies(nodes) else []
         folder = Path(__file__).resolve().parent
         options = {"device": device, "register": register, "brain": brain}
-        job = SegmentationJob(images, names, self.python, folder, options, slicer.app.temporaryPath)
+        job = SegmentationJob(images, inputs, self.python, folder, options, slicer.app.temporaryPath, warnings)
         job.node_ids = {modality: node.GetID() for modality, node in nodes.items()}
         return job
 
@@ -364,10 +418,9 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         if reference is None:
             raise InputError(_("The volume that was segmented is no longer in the scene."))
         labels = result_nodes.read_labels(job.labels_path)
-        held = parameters.GetNodeReference("Result")
+        held = result_nodes.to_fill(slicer.mrmlScene, reference)
         node = result_nodes.show_result(slicer.mrmlScene, labels, reference, job.report, nested, held)
         parameters.SetNodeReferenceID("Result", node.GetID())
-        parameters.SetNodeReferenceID("Reference", reference.GetID())
         self._jumpToTumour(labels, reference)
         return node
 

@@ -9,19 +9,21 @@ import signal
 import subprocess
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 NEW_GROUP, NO_WINDOW = 0x00000200, 0x08000000
 """Windows: a group of its own, and no console window for a console program started by Slicer."""
 
 
 class ChildProcess:
-    """A started command. ``environment`` replaces this process's own when given."""
+    """A command started in ``folder`` (default: here). ``environment`` replaces this process's own when given."""
 
-    def __init__(self, command: list[str], environment: dict[str, str] | None = None):
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None, folder: Path | None = None):
         new_group = {"start_new_session": True} if os.name == "posix" else {"creationflags": NEW_GROUP | NO_WINDOW}
         self._process = subprocess.Popen(
             command,
             env=environment,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

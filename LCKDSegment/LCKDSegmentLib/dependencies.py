@@ -9,7 +9,9 @@ import platform
 import re
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import slicer
 from slicer.i18n import tr as _
@@ -18,6 +20,7 @@ from lckd import brain
 from lckd.errors import InputError
 
 TORCH = "torch>=2.6"
+_OFFLINE = "or give Slicer's pip the wheels from another computer"
 KEPT = ("torch", "numpy", "SimpleITK")
 """Packages that installing ours must leave at their version."""
 
@@ -61,11 +64,12 @@ def offer_brain_extraction() -> None:
     if brain.installed():
         return
     question = _(
-        "A volume shows the skull. To find the brain in it, LCKDSegment needs the Python package deepbet (10 MB, MIT "
-        "licence). Install it now?"
+        "To find the brain in the volumes, LCKDSegment needs the Python package deepbet (10 MB, MIT licence). Install "
+        "it now?"
     )
     if slicer.util.confirmOkCancelDisplay(question):
-        slicer.util.pip_install(brain.HOW_TO_GET.removeprefix("pip install "))
+        with _installing("deepbet", _("or choose “Find the brain: never” under Advanced for brains without skull")):
+            slicer.util.pip_install(brain.HOW_TO_GET.removeprefix("pip install "))
 
 
 def _satisfied(requirement: str) -> bool:
@@ -90,7 +94,21 @@ def _install_torch() -> None:
         raise InputError(
             _("PyTorch is missing: install the extension “PyTorch” in the Extensions Manager and start Slicer again.")
         ) from None
-    PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.6")
+    with _installing("torch", _("or install it with the module PyTorch Util")):
+        PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.6")
+
+
+@contextmanager
+def _installing(packages: str, otherwise: str):
+    """Say in a line that pip failed, in place of its command line."""
+    try:
+        yield
+    except CalledProcessError:
+        words = _(
+            "{packages} could not be installed. Is this computer connected to the internet? See the application log, "
+            "{otherwise}."
+        )
+        raise InputError(words.format(packages=packages, otherwise=otherwise)) from None
 
 
 def _install(packages: list[str]) -> bool:
@@ -105,12 +123,14 @@ def _install(packages: list[str]) -> bool:
         constraints.write_text("".join(f"{name}=={importlib.metadata.version(name)}\n" for name in KEPT))
         if hasattr(packaging, "pip_ensure"):
             try:
-                packaging.pip_ensure(packages, constraints=str(constraints), requester="LCKDSegment")
+                with _installing(", ".join(packages), _OFFLINE):
+                    packaging.pip_ensure(packages, constraints=str(constraints), requester="LCKDSegment")
             except RuntimeError:  # how pip_ensure says that the user declined
                 return False
             return True
         question = _("LCKDSegment needs these Python packages: {packages}. Install them now?")
         if not slicer.util.confirmOkCancelDisplay(question.format(packages=", ".join(packages))):
             return False
-        slicer.util.pip_install(" ".join(["-c", f'"{constraints}"', *(f'"{package}"' for package in packages)]))
+        with _installing(", ".join(packages), _OFFLINE):
+            slicer.util.pip_install(" ".join(["-c", f'"{constraints}"', *(f'"{package}"' for package in packages)]))
         return True

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from lckd.brain import HOW_TO_GET
 from lckd.errors import InputError
 
 from .child_process import ChildProcess
@@ -17,13 +19,17 @@ SHARES = {
     "read": (0, 5), "align": (5, 10), "prepare": (10, 20), "segment": (20, 95), "write": (95, 100),
     "report": (100, 100),
 }  # fmt: skip
+PANEL_WORDS = {"device": "Device", "register": "Line volumes up", "brain": "Find the brain"}
+"""Options of the command line as the panel calls them, under Advanced."""
 
 
 class SegmentationJob:
     """Segments images (modality -> SimpleITK image) in a child process. Poll until ``finished``, then read results.
 
     Args:
-        names: modality -> the volume's name as the user knows it, for the report.
+        inputs: modality -> what the report says of it: ``volume``, the name as the user knows it, and, where the
+            program chose it, ``confidence`` and ``why``.
+        warnings: what the reader of the result must know beside what the child finds.
         python: the command that runs Slicer's Python (``PythonSlicer``), with its arguments.
         package_folder: the folder that holds the package ``lckd``.
         options: further options of ``lckd segment`` and their values: device, register, brain.
@@ -33,13 +39,14 @@ class SegmentationJob:
     def __init__(
         self,
         images: dict,
-        names: dict[str, str],
+        inputs: dict[str, dict],
         python: list[str],
         package_folder: Path,
         options: dict[str, str] | None = None,
         temporary: str | None = None,
+        warnings: list[str] = (),
     ):
-        self.names = names
+        self.inputs, self.warnings = inputs, list(warnings)
         self.percent = 0
         self.stage = "start"
         self.log: list[str] = []
@@ -48,10 +55,11 @@ class SegmentationJob:
         self._started = time.monotonic()
         self._folder = Path(tempfile.mkdtemp(prefix="LCKDSegment-", dir=temporary))
         try:
-            command = [*python, "-m", "lckd", "segment", "-o", str(self.labels_path)]
+            command = [*python, "-m", "lckd", "segment", "-o", self.labels_path.name]
             command += [word for name, value in (options or {}).items() for word in (f"--{name}", value)]
             command += self._write_inputs(images)
-            self._process = ChildProcess([*command, "--json-progress"], _environment(package_folder))
+            # Names are relative to the folder: on Windows ITK cannot open paths through a folder of other letters.
+            self._process = ChildProcess([*command, "--json-progress"], _environment(package_folder), self._folder)
         except BaseException:
             self._remove_folder()
             raise
@@ -93,7 +101,7 @@ class SegmentationJob:
         """Why a finished job failed, in a line for the user."""
         lines = [line.removeprefix("lckd: ") for line in self.log if line.startswith("lckd: ")]
         if lines:
-            return lines[-1]
+            return _in_panel_words(lines[-1])
         if not any("Traceback" in line for line in self.log):  # nobody said why: Slicer's launcher hides the signal
             return "The segmentation process was killed, perhaps because memory ran out; close other programs."
         return f"The segmentation failed (exit status {self.status}); see the log under Advanced."
@@ -114,10 +122,11 @@ class SegmentationJob:
         return None
 
     def _with_names(self, report: dict) -> dict:
-        """The report with the scene's names instead of the temporary files'."""
+        """The report with what the scene says of the volumes, instead of what the temporary files do."""
         for modality, entry in report["inputs"].items():
-            entry["volume"] = self.names[modality]
             entry.pop("path", None)
+            entry.update(self.inputs[modality])
+        report["warnings"] = [*self.warnings, *map(_in_panel_words, report["warnings"])]
         return report
 
     def _write_inputs(self, images: dict) -> list[str]:
@@ -125,16 +134,32 @@ class SegmentationJob:
 
         options = []
         for modality, image in images.items():
-            path = self._folder / f"{modality}.nrrd"
+            path = self._folder / modality / f"{_file_name(self.inputs[modality]['volume']) or modality}.nrrd"
             try:
+                path.parent.mkdir()
                 sitk.WriteImage(image, str(path))
-            except RuntimeError:
+            except (RuntimeError, OSError):
                 raise InputError(f"{self._folder}: cannot be written to; is the disk full?") from None
-            options += [f"--{modality.lower()}", str(path)]
+            options += [f"--{modality.lower()}", str(path.relative_to(self._folder))]
         return options
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _file_name(name: str) -> str:
+    """A volume's name as a file may be called, so that the child judges and names it as the user does."""
+    return re.sub(r"[^A-Za-z0-9 _.+-]", "_", name)[:80].strip(" .")
+
+
+def _in_panel_words(text: str) -> str:
+    """A message of the command line with the panel's words for what mends it."""
+    text = text.replace(f"{HOW_TO_GET}, or", "click Segment again and let it be installed, or")
+
+    def option(found: re.Match) -> str:
+        return f"“{PANEL_WORDS[found[1]]}: {found[2]}” under Advanced"
+
+    return re.sub(rf"--({'|'.join(PANEL_WORDS)}) (\w+)", option, text)
 
 
 def _environment(package_folder: Path) -> dict[str, str]:

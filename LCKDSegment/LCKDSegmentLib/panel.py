@@ -58,12 +58,15 @@ class SequenceSlots:
         for name, line in self.reasons.items():
             node = chosen.get(name)
             finding = proposal.findings.get(node.GetID()) if node else None
+            found = proposal.nodes.get(name)
             text, line.toolTip = reason(name, node is not None, finding)
+            if node is None and found:
+                text = _("left empty") if found not in chosen.values() else _("its volume is in another slot")
             acquired = proposal.descriptions.get(node.GetID(), "") if node else ""
             line.text = "; ".join(filter(None, [text, acquired]))
             offered = [(other, why) for other, why in proposal.others.get(name, []) if other is not node]
-            if node and proposal.nodes.get(name) not in (None, node):
-                offered.insert(0, (proposal.nodes[name], _("what was found")))
+            if found not in (None, node):
+                offered.insert(0, (found, _("what was found")))
             self._offer(self.others[name], offered)
 
     def _offer(self, line, offered: list[tuple]) -> None:
@@ -140,10 +143,10 @@ def fill_table(table, report: dict | None) -> None:
             table.setItem(row, column, item)
 
 
-def as_text(report: dict) -> str:
-    """The table as tab-separated text for the clipboard."""
+def as_text(title: str, report: dict) -> str:
+    """The table as tab-separated text for the clipboard, under the result's name."""
     rows = [f"{STRUCTURES[name].title} ({name})\t{value:.1f} mL" for name, value in report["volumes_ml"].items()]
-    return "\n".join(rows) + "\n"
+    return "\n".join([title, *rows]) + "\n"
 
 
 def _swatch(colour: tuple[int, int, int]):

@@ -1,5 +1,6 @@
 """From the MRML scene to a study: which loaded volume is which sequence, and its voxels as an image in world space."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from lckd.volumes import DICOM_TAGS, Volume, check_image
 
 RESULT_ATTRIBUTE = "LCKDSegment.Report"
 """Set on every node that the module made; such nodes are never taken for input."""
+STUDY_ATTRIBUTE = "LCKDSegment.Study"
+"""Set on a volume read from a file: what it shares with the others of its study. A saved scene forgets the folders."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Proposal:
         findings: node ID -> what the volume was taken for; ``descriptions``: how it was acquired.
         others: modality -> (node, why it was not taken) of the same study and sequence.
         studies: key -> title of every study with a sequence, most complete first; ``study`` is the one proposed.
+        study_of: node ID -> key, of every volume that may be a sequence, recognised or not.
     """
 
     nodes: dict[str, object] = field(default_factory=dict)
@@ -78,6 +82,11 @@ class Proposal:
     others: dict[str, list[tuple]] = field(default_factory=dict)
     studies: dict[str, str] = field(default_factory=dict)
     study: str = ""
+    study_of: dict[str, str] = field(default_factory=dict)
+
+    def several_studies(self, nodes: dict) -> bool:
+        """Whether these volumes (modality -> node) are not of one study, as far as the scene tells."""
+        return len({self.study_of.get(node.GetID()) for node in nodes.values()}) > 1
 
 
 def candidate_nodes(scene) -> list:
@@ -95,8 +104,8 @@ def candidate_nodes(scene) -> list:
     ]
 
 
-def propose(scene, database=None, study: str = "") -> Proposal:
-    """The best study among the loaded volumes, or the one of a key that an earlier proposal gave.
+def propose(scene, database=None, member=None) -> Proposal:
+    """The best study among the loaded volumes, or the one that a volume node belongs to.
 
     Volumes of several patients or dates are never mixed: all studies are offered, the most complete one is taken.
 
@@ -106,10 +115,11 @@ def propose(scene, database=None, study: str = "") -> Proposal:
 
     def group(volume: NodeVolume) -> str:
         item = _study_item(scene, volume.node)
-        return f"study {item}" if item else " ".join(group_key(volume))
+        return f"study {item}" if item else _remembered_key(volume)
 
     judged = judge([_as_volume(node, database) for node in candidate_nodes(scene)], group)
     proposal = Proposal(findings={volume.node.GetID(): finding for volume, finding in judged})
+    proposal.study_of = {volume.node.GetID(): group(volume) for volume, _ in judged}
     proposal.descriptions = {volume.node.GetID(): volume.describe() for volume, finding in judged if finding.modality}
     groups: dict[str, dict[str, list]] = {}
     for volume, finding in judged:
@@ -119,7 +129,8 @@ def propose(scene, database=None, study: str = "") -> Proposal:
         return proposal
     keys = sorted(groups, key=lambda key: -len(groups[key]))
     proposal.studies = {key: _title(scene, groups[key]) for key in keys}
-    proposal.study = study if study in groups else keys[0]
+    wanted = member and proposal.study_of.get(member.GetID())
+    proposal.study = wanted if wanted in groups else keys[0]
     for modality in MODALITIES:
         if several := groups[proposal.study].get(modality):
             (best, finding), notes = best_of(several)
@@ -134,7 +145,7 @@ def image_in_world(node):
     """A volume node's voxels as a SimpleITK image in LPS world space, its linear parent transforms applied.
 
     Raises:
-        InputError: a parent transform is not linear or shears the grid, so that no image grid can hold the result.
+        InputError: a transform is not linear or shears the grid, so that no image grid can hold the result.
     """
     import SimpleITK as sitk
 
@@ -150,7 +161,10 @@ def image_in_world(node):
     spacing = np.linalg.norm(ijk_to_lps[:3, :3], axis=0)
     direction = ijk_to_lps[:3, :3] / spacing
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
-        raise InputError(f"{node.GetName()}: its parent transform shears the volume; harden the transform first")
+        raise InputError(
+            f"{node.GetName()}: a transform has sheared its voxels; resample it first (module Resample "
+            "Scalar/Vector/DWI Volume), or use the volume before that transform"
+        )
     image = sitk.GetImageFromArray(voxels(node))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(ijk_to_lps[:3, 3].tolist())
@@ -171,6 +185,19 @@ def _as_volume(node, database) -> NodeVolume:
     storage = node.GetStorageNode()
     path = Path(storage.GetFileName()) if storage and storage.GetFileName() else Path(".")
     return NodeVolume(node.GetName() or "", path, tags=_dicom_tags(node, database), node=node)
+
+
+def _remembered_key(volume: NodeVolume) -> str:
+    """What a volume shares with the others of its study, as it was when the volume was first seen.
+
+    Reading a saved scene gives all volumes one folder, and volumes of two patients would become one study.
+    """
+    key = volume.node.GetAttribute(STUDY_ATTRIBUTE)
+    if key is None:
+        key = hashlib.sha256(" ".join(group_key(volume)).encode()).hexdigest()[:16]  # no names of folders in the scene
+        if volume.path.name:
+            volume.node.SetAttribute(STUDY_ATTRIBUTE, key)
+    return key
 
 
 def _dicom_tags(node, database) -> dict[str, str]:

@@ -57,8 +57,9 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
     skull = {name: shows_skull(image) for name, image in images.items()}
     extract = brain == ALWAYS or (brain == AUTO and any(skull.values()))
     if extract and (all(skull.values()) or brain == ALWAYS) and not extraction.installed():
+        why = "the brain is to be found" if brain == ALWAYS else f"{next(iter(images))} shows the skull"
         raise InputError(
-            f"{next(iter(images))} shows the skull, and no brain extraction is installed; "
+            f"{why}, and no brain extraction is installed; "
             f"{extraction.HOW_TO_GET}, or give brains without skull, or go on with --brain never"
         )
     done = Conditioned()

@@ -105,6 +105,8 @@ def predict_within_memory(
 ) -> tuple[np.ndarray, list[str]]:
     """As ``predict``; where memory runs out, with smaller windows, then on the CPU. Also returns what was done.
 
+    A graphics card that fails otherwise (too old for this torch, a driver that does not fit) is given up for the CPU.
+
     Raises:
         InputError: not even the smallest window on the CPU has room.
     """
@@ -117,7 +119,11 @@ def predict_within_memory(
                 return predict(network, images, modalities, edges, place, progress), notes
             except (MemoryError, RuntimeError) as error:
                 if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-                    raise
+                    if place.type == "cpu":
+                        raise
+                    why = str(error).strip().splitlines()[0][:100] if str(error).strip() else type(error).__name__
+                    notes.append(f"{place.type} failed ({why}); went on with the CPU")
+                    break
                 size = " x ".join(map(str, edges))
                 notes.append(f"memory ran out on {place.type} with windows of {size} voxels; tried again smaller")
     raise InputError("memory ran out even with the smallest windows; close other programs, or use a machine with more")

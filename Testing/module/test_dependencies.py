@@ -1,5 +1,6 @@
 """Which packages are missing, and the ways by which Slicer gets them."""
 
+import subprocess
 import sys
 import types
 
@@ -22,6 +23,24 @@ def absent(monkeypatch):
         return installed
 
     return pretend
+
+
+@pytest.mark.parametrize("packaging", [True, False])
+def test_no_internet_is_a_line_that_names_the_package(host, absent, monkeypatch, packaging):
+    def fails(*arguments, **options):
+        raise subprocess.CalledProcessError(1, ["python", "-m", "pip"])
+
+    absent("monai>=1.4")
+    if packaging:
+        monkeypatch.setitem(sys.modules, "slicer.packaging", types.SimpleNamespace(pip_ensure=fails))
+        monkeypatch.setattr(slicer, "packaging", sys.modules["slicer.packaging"])
+    else:
+        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+        monkeypatch.delattr(slicer, "packaging")
+        monkeypatch.setattr(slicer.util, "pip_install", fails)
+        host.dialogs.answer("confirmOkCancel", True)
+    with pytest.raises(InputError, match=r"monai>=1\.4 could not be installed"):
+        dependencies.ensure()
 
 
 def test_everything_is_here():

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import qt
 import slicer
 
-from lckd.anatomy import LABELS, MODALITIES
+from lckd.anatomy import LABELS, MODALITIES, STRUCTURES
 from LCKDSegmentLib import dependencies
 
 LONG = 120  # seconds that a segmentation may take on a busy machine
@@ -114,6 +115,59 @@ def test_choices_are_saved_with_the_scene(host, panel, sequence, tmp_path):
     assert panel.ui.deviceComboBox.currentText == "cpu"
 
 
+@pytest.fixture
+def two_patients(host, panel, sequence, tmp_path):
+    """The first, of whom T1 was emptied by hand, and then the second, more complete."""
+    for name, modalities in {"patient1": ("T1", "FLAIR"), "patient2": ("T1", "T1ce", "T2")}.items():
+        nodes = load(sequence, *modalities)
+        for modality, node in nodes.items():
+            node.SetName(f"{name}_{modality.lower()}")
+            node.GetStorageNode().SetFileName(str(tmp_path / name / f"{modality}.nii.gz"))
+        settle(host)
+        if name == "patient1":
+            panel.ui.selectorT1.setCurrentNode(None)
+    return panel
+
+
+def shown(panel):
+    return {modality: node.GetName() for modality, node in panel.slots.nodes().items()}
+
+
+def test_a_choice_by_hand_keeps_the_study(host, two_patients, tmp_path):
+    panel = two_patients
+    assert shown(panel) == {"FLAIR": "patient1_flair"}
+    assert panel.ui.reasonT1.text == "left empty" and "take patient1_t1" in panel.ui.otherT1.text
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("patient1_t1"))
+    settle(host)
+    assert shown(panel) == {"FLAIR": "patient1_flair"}
+    assert panel.ui.reasonT1.text == "not loaded"
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("patient1_flair"))
+    settle(host)
+    assert list(shown(panel)) == ["T1", "T1ce", "T2"], "what was chosen for the first patient is forgotten with it"
+
+
+def test_the_chosen_study_is_saved_with_the_scene(host, two_patients, tmp_path):
+    panel = two_patients
+    panel.ui.detectButton.click()
+    assert list(shown(panel)) == ["T1", "T1ce", "T2"]
+    index = panel.ui.studyComboBox.findText("patient1: T1, FLAIR")
+    panel.ui.studyComboBox.setCurrentIndex(index)
+    panel.ui.studyComboBox.activated.emit(index)
+    assert shown(panel) == {"T1": "patient1_t1", "FLAIR": "patient1_flair"}
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    settle(host)
+    assert shown(panel) == {"T1": "patient1_t1", "FLAIR": "patient1_flair"}
+
+
+def test_mixing_patients_by_hand_is_said(host, two_patients):
+    panel = two_patients
+    assert "different studies" not in panel.ui.costLabel.text
+    panel.ui.selectorT2.setCurrentNode(slicer.util.getNode("patient2_t2"))
+    assert "different studies" in panel.ui.costLabel.text
+
+
 def test_segment_by_clicking(running, host, tmp_path):
     panel = running
     host.grab(panel, tmp_path / "running.png")
@@ -134,6 +188,8 @@ def test_segment_by_clicking(running, host, tmp_path):
     assert segmentation.GetSegment("WT")
     panel.ui.nestedCheckBox.click()
     assert not segmentation.GetSegment("WT")
+    assert panel.ui.resultButton.text == f"Result: {result.GetName()}"
+    assert report["inputs"]["FLAIR"]["why"] == panel._proposal.findings[panel.slots.nodes()["FLAIR"].GetID()].evidence
     # Once more: the same node takes the new result, shown as before.
     result.CreateClosedSurfaceRepresentation()
     result.GetDisplayNode().SetSegmentVisibility("ED", False)
@@ -142,6 +198,18 @@ def test_segment_by_clicking(running, host, tmp_path):
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
     assert segmentation.ContainsRepresentation("Closed surface")
     assert not result.GetDisplayNode().GetSegmentVisibility("ED")
+    # What a person edits has its own volumes in the table, and stays when the button is clicked again.
+    empty = slicer.vtkOrientedImageData()
+    result.GetBinaryLabelmapRepresentation("ED", empty)
+    empty.GetPointData().GetScalars().Fill(0)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetBinaryLabelmapToSegment(empty, result, "ED", logic.MODE_REPLACE)
+    settle(host)
+    row = list(STRUCTURES).index("ED")
+    assert panel.ui.volumeTable.item(row, 1).text() == "0.0" and report["volumes_ml"]["ED"] > 0.1
+    assert "edited" in panel.ui.warningLabel.text
+    panel.ui.copyButton.click()
+    assert "(ED)\t0.0 mL" in qt.QApplication.clipboard().text()
     # The table goes with the result.
     slicer.mrmlScene.RemoveNode(result)
     settle(host)
@@ -164,16 +232,24 @@ def test_cancel_leaves_nothing(running, host, how):
     settle(host)
 
 
-def test_failed_child_is_one_clear_line(troubled, open_panel, sequence):
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [("empty", "_flair: every voxel is 0"), ("no such card", "“Device: mps” under Advanced: this machine has none")],
+)
+def test_what_went_wrong_is_one_clear_line(troubled, open_panel, sequence, trouble, words):
+    """In the panel's words, and without a temporary file's name."""
     host, panel = troubled, open_panel(troubled)
     node = load(sequence, "FLAIR")["FLAIR"]
-    slicer.util.arrayFromVolume(node)[:] = 0
+    if trouble == "empty":
+        slicer.util.arrayFromVolume(node)[:] = 0
     settle(host)
+    panel.ui.deviceComboBox.setCurrentText("cpu" if trouble == "empty" else "mps")
     panel.ui.segmentButton.click()
     assert host.process(LONG, lambda: panel.job is None)
-    shown = [item for item in host.dialogs.shown if item.kind == "error"]
-    assert len(shown) == 1
-    assert "every voxel is 0" in shown[0].text + shown[0].detail
+    errors = [item for item in host.dialogs.shown if item.kind == "error"]
+    assert len(errors) == 1
+    said = errors[0].text + errors[0].detail
+    assert words in said and "LCKDSegment-" not in said
     assert not temporary_folders()
     assert panel.ui.segmentButton.text == "Segment"
 

@@ -6,6 +6,7 @@ import slicer
 import vtk
 
 from lckd.anatomy import LABELS, STRUCTURES, terminology_entry
+from lckd.results import millilitres
 from LCKDSegmentLib import result_nodes
 
 REPORT = {"inputs": {"FLAIR": {"volume": "flair"}}, "warnings": ["look"]}
@@ -47,7 +48,7 @@ def test_segments_have_names_colours_and_codes(reference, labels):
 
 def test_voxels_and_geometry_come_back(reference, labels):
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=True)
-    assert (result_nodes.labels_of(node, reference) == labels).all()
+    assert (result_nodes.labels_of(node) == labels).all()
     whole = slicer.util.arrayFromSegmentBinaryLabelmap(node, "WT", reference)
     assert ((whole > 0) == (labels > 0)).all()
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
@@ -57,7 +58,7 @@ def test_voxels_and_geometry_come_back(reference, labels):
 def test_nested_regions_come_and_go(reference, labels):
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=True)
     assert ids(node) == [*LABELS, "TC", "WT"]
-    result_nodes.set_nested(node, False, labels, reference)
+    result_nodes.set_nested(node, False)
     assert ids(node) == list(LABELS)
 
 
@@ -66,7 +67,7 @@ def test_same_node_is_used_again(reference, labels):
     again = result_nodes.show_result(slicer.mrmlScene, labels * 0, reference, REPORT, nested=False, node=first)
     assert again is first
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
-    assert not result_nodes.labels_of(again, reference).any()
+    assert not result_nodes.labels_of(again).any()
 
 
 def test_result_lies_beside_its_input_and_moves_with_it(reference, labels):
@@ -89,6 +90,54 @@ def test_report_survives_saving_the_scene(reference, labels, tmp_path):
     loaded = slicer.util.getNode(name)
     assert result_nodes.report_of(loaded) == REPORT
     assert ids(loaded) == list(LABELS)
+    assert (result_nodes.labels_of(loaded) == labels).all() and not result_nodes.edited(loaded)
+
+
+def test_nested_regions_lie_on_the_labels_wherever_the_reference_has_gone(reference, labels):
+    """Its volume was registered to another scan after the segmentation, and enhancing tumour there is none."""
+    labels[labels == LABELS["ET"]] = LABELS["NCR"]
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 20)
+    transform.SetMatrixTransformToParent(matrix)
+    reference.SetAndObserveTransformNodeID(transform.GetID())
+    result_nodes.set_nested(node, True)
+    bounds = {}
+    for name in ("ED", "WT"):
+        segment = slicer.vtkOrientedImageData()
+        node.GetBinaryLabelmapRepresentation(name, segment)
+        bounds[name] = segment.GetBounds()
+    assert np.allclose(bounds["ED"], bounds["WT"])
+    assert (result_nodes.labels_of(node) == labels).all()
+
+
+def erase(node, name):
+    segment = slicer.vtkOrientedImageData()
+    node.GetBinaryLabelmapRepresentation(name, segment)
+    segment.GetPointData().GetScalars().Fill(0)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetBinaryLabelmapToSegment(segment, node, name, logic.MODE_REPLACE)
+
+
+def test_edited_segments_have_their_own_volumes_and_are_not_written_over(reference, labels):
+    report = {**REPORT, "volumes_ml": millilitres(labels, reference.GetSpacing())}
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, report, nested=False)
+    assert result_nodes.current_report(node) == report
+    assert result_nodes.to_fill(slicer.mrmlScene, reference) is node
+    erase(node, "NCR")
+    found = result_nodes.current_report(node)
+    assert found["volumes_ml"] == millilitres(labels * (labels != LABELS["NCR"]), reference.GetSpacing())
+    assert "edited" in found["warnings"][0] and result_nodes.report_of(node) == report
+    assert result_nodes.to_fill(slicer.mrmlScene, reference) is None
+
+
+def test_each_reference_has_its_own_result(reference, labels):
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    other = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="another patient")
+    assert result_nodes.to_fill(slicer.mrmlScene, other) is None
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "somebody else's")
+    assert result_nodes.results(slicer.mrmlScene) == [(node, reference)]
 
 
 def test_the_command_lines_file_opens_as_segments(reference, labels, tmp_path):
@@ -107,4 +156,5 @@ def test_the_command_lines_file_opens_as_segments(reference, labels, tmp_path):
         segment.GetTag("TerminologyEntry", entry)
         assert segment.GetName() == STRUCTURES[name].title and str(entry) == terminology_entry(name)
         assert np.allclose(segment.GetColor(), np.array(STRUCTURES[name].colour) / 255, atol=1e-5)
-    assert (result_nodes.labels_of(node, reference) == labels).all()
+        shown = slicer.util.arrayFromSegmentBinaryLabelmap(node, name, reference)
+        assert ((shown > 0) == (labels == LABELS[name])).all()

@@ -250,6 +250,21 @@ def test_where_memory_runs_out_windows_get_smaller(monkeypatch):
     assert len(notes) == 2 and "memory ran out on cpu with windows of 128 x 128 x 128" in notes[0]
 
 
+def test_a_graphics_card_that_fails_is_given_up_for_the_cpu(monkeypatch):
+    def predict(network, images, modalities, window, device, progress):
+        if device.type != "cpu":
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with")
+        return "found"
+
+    monkeypatch.setattr(inference, "predict", predict)
+    network, images = None, np.zeros((1, 8, 8, 8), np.float32)
+    found, notes = inference.predict_within_memory(network, images, ("T1",), (8, 8, 8), torch.device("cuda"))
+    assert found == "found"
+    assert notes == [
+        "cuda failed (CUDA error: no kernel image is available for execution on the device); went on with the CPU"
+    ]
+
+
 def test_no_room_at_all_is_one_line(monkeypatch):
     def predict(*arguments):
         raise MemoryError("no room")
