@@ -74,12 +74,12 @@ class Model:
         from safetensors.torch import load_file
 
         from .architectures import build_network
+        from .weights import unpacked
 
         try:
             network = build_network(self.card["architecture"])
-            weights = load_file(self.folder / WEIGHTS)
-            network.load_state_dict({name: value.float() for name, value in weights.items()})
-        except (SafetensorError, RuntimeError, TypeError) as error:
+            network.load_state_dict(unpacked(load_file(self.folder / WEIGHTS)))
+        except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
             reason = str(error).splitlines()[0]
             path = self.folder / WEIGHTS
             raise InputError(f"{path}: not the weights of this model ({reason}); get it again") from None

@@ -1,4 +1,4 @@
-"""From a run to a model folder: half-precision weights, a checked model.json and a card, nothing typed by hand."""
+"""From a run to a model folder: weights in eight bits, a checked model.json and a card, nothing typed by hand."""
 
 import json
 import shutil
@@ -18,6 +18,7 @@ from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, sha256
 from lckd.preprocessing import Preprocessing
 from lckd.report import HOPELESS, NOTICE
 from lckd.segment import Request, segment
+from lckd.weights import packed, unpacked
 
 from .data import CachedCase, cached
 from .election import score_table
@@ -61,9 +62,8 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
         )
     partial = out.with_name(out.name + ".partial")
     (partial / RECORDS).mkdir(parents=True, exist_ok=True)
-    # Evaluated as it will be loaded: through half precision.
-    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    network.load_state_dict({name: value.float() for name, value in weights.items()})
+    weights = packed(network.state_dict())
+    network.load_state_dict(unpacked(weights))  # evaluated as it will be loaded
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
     rows = evaluate(network, cases, config.window, choose_device("auto"), config.rules, echo)
     summary = write_evaluation(rows, partial / "evaluation", election["teachers"])

@@ -1,0 +1,46 @@
+"""Weights on disk come back as they were, but for a 254th of a channel's largest weight."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lckd.network import Network
+from lckd.weights import SCALE, packed, unpacked
+
+
+def test_kernels_come_back_within_half_a_step(tmp_path):
+    torch.manual_seed(0)
+    weights = Network([4, 8], 1).state_dict()
+    weights["encoder.0.enter.0.weight"][1] = 0  # a channel that does nothing
+    weights["encoder.0.enter.0.weight"][2] *= 1e-3  # one that does little keeps its own scale
+    save_file(packed(weights), tmp_path / "weights")
+    back = unpacked(load_file(tmp_path / "weights"))
+    assert back.keys() == weights.keys()
+    for name, value in weights.items():
+        assert back[name].shape == value.shape and back[name].dtype == torch.float32
+        if value.ndim == 5:
+            largest = value.abs().amax((1, 2, 3, 4), keepdim=True)
+            assert ((back[name] - value).abs() <= largest / 253).all(), name
+        else:
+            assert torch.allclose(back[name], value, rtol=1e-3, atol=1e-6), name
+
+
+def test_kernels_take_a_byte_each(tmp_path):
+    weights = Network([16, 32, 64], 1).state_dict()
+    save_file(packed(weights), tmp_path / "weights")
+    kernels = sum(value.numel() for value in weights.values() if value.ndim == 5)
+    rest = sum(value.numel() for value in weights.values()) - kernels
+    assert (tmp_path / "weights").stat().st_size < 1.1 * (kernels + 2 * rest) + 20_000
+
+
+def test_weights_all_in_half_precision_are_read():
+    weights = {"a": torch.randn(3, 2, 1, 1, 1), "b": torch.randn(3)}
+    back = unpacked({name: value.half() for name, value in weights.items()})
+    assert all(torch.allclose(back[name], value, rtol=1e-3, atol=1e-4) for name, value in weights.items())
+
+
+def test_a_kernel_without_its_scale_is_refused():
+    stored = packed({"a": torch.randn(3, 2, 1, 1, 1)})
+    del stored["a" + SCALE]
+    with pytest.raises(KeyError):
+        unpacked(stored)
