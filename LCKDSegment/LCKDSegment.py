@@ -74,6 +74,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameters = None
         self._proposal = Proposal()
         self._result = None  # what the table shows
+        self._entered = False
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -116,10 +117,12 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameters = None  # selectors may still change while their nodes go; nobody listens any more
 
     def enter(self):
+        self._entered = True
         self.onSceneChanged()
 
     def exit(self):
         """A segmentation goes on while the user looks at another module."""
+        self._entered = False
 
     def onReload(self):
         self.cancel()
@@ -144,6 +147,10 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onBatchEnd(self, caller=None, event=None):
         self._settle.start()
+
+    def onResultEdited(self, caller=None, event=None):
+        if self._entered:  # else on entering: the Segment Editor is not to wait for us at every stroke
+            self._settle.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodesChanged(self, caller, event, node):
@@ -264,9 +271,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if result is not self._result:
             event = slicer.vtkSegmentation.SourceRepresentationModified
             if self._result:
-                self.removeObserver(self._result.GetSegmentation(), event, self.onBatchEnd)
+                self.removeObserver(self._result.GetSegmentation(), event, self.onResultEdited)
             if result:
-                self.addObserver(result.GetSegmentation(), event, self.onBatchEnd)
+                self.addObserver(result.GetSegmentation(), event, self.onResultEdited)
             self._result = result
         report = result_nodes.current_report(result)
         panel.fill_table(self.ui.volumeTable, report)
