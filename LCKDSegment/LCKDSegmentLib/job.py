@@ -16,7 +16,7 @@ from .child_process import ChildProcess
 
 # How much of the bar each stage takes; the network takes most of the time.
 SHARES = {
-    "read": (0, 5), "align": (5, 10), "prepare": (10, 20), "segment": (20, 95), "write": (95, 100),
+    "load": (0, 3), "read": (3, 5), "align": (5, 10), "prepare": (10, 20), "segment": (20, 95), "write": (95, 100),
     "report": (100, 100),
 }  # fmt: skip
 PANEL_WORDS = {"device": "Device", "register": "Line volumes up", "brain": "Find the brain"}

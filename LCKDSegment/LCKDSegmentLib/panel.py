@@ -14,8 +14,8 @@ SURE = 0.8  # from this confidence on a finding is stated without a question mar
 
 
 STAGES = {
-    "start": "Starting", "read": "Reading", "align": "Lining up", "prepare": "Preparing", "segment": "Segmenting",
-    "write": "Writing",
+    "start": "Starting", "load": "Loading the model", "read": "Reading", "align": "Lining up", "prepare": "Preparing",
+    "segment": "Segmenting", "write": "Writing",
 }  # fmt: skip
 
 

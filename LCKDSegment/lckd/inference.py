@@ -31,9 +31,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def precision(device: torch.device):
-    """The autocast context that is fast on this device: fp16 on CUDA, bf16 where the hardware has it."""
+    """The autocast context that is fast on this device: bf16 where the hardware has it, else fp16 on CUDA."""
     if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+        in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.autocast("cuda", torch.bfloat16 if in_hardware else torch.float16)
     if device.type == "cpu" and has_bfloat16():
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
@@ -102,8 +103,8 @@ def predict_within_memory(
     window: tuple[int, int, int],
     device: torch.device,
     progress: Progress | None = None,
-) -> tuple[np.ndarray, list[str]]:
-    """As ``predict``; where memory runs out, with smaller windows, then on the CPU. Also returns what was done.
+) -> tuple[np.ndarray, torch.device, list[str]]:
+    """As ``predict``; where memory runs out, with smaller windows, then on the CPU. Also returns where and how it went.
 
     A graphics card that fails otherwise (too old for this torch, a driver that does not fit) is given up for the CPU.
 
@@ -116,7 +117,7 @@ def predict_within_memory(
     for place in places:
         for edges in windows:
             try:
-                return predict(network, images, modalities, edges, place, progress), notes
+                return predict(network, images, modalities, edges, place, progress), place, notes
             except (MemoryError, RuntimeError) as error:
                 if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
                     if place.type == "cpu":
@@ -125,7 +126,8 @@ def predict_within_memory(
                     notes.append(f"{place.type} failed ({why}); went on with the CPU")
                     break
                 size = " x ".join(map(str, edges))
-                notes.append(f"memory ran out on {place.type} with windows of {size} voxels; tried again smaller")
+                then = "went on with the CPU" if edges == windows[-1] else "tried again with smaller ones"
+                notes.append(f"memory ran out on {place.type} with windows of up to {size} voxels; {then}")
     raise InputError("memory ran out even with the smallest windows; close other programs, or use a machine with more")
 
 

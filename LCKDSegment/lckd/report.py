@@ -44,9 +44,7 @@ def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
     complete = model.expected_dice(model.card["modalities"])
     here = model.expected_dice(available)
     missing = tuple(name for name in model.card["modalities"] if name not in available)
-    if not missing:
-        return ["All four sequences are there. " + expectation(available, model)]
-    sentences = []
+    sentences = [] if missing else ["All four sequences are there."]
     for item in missing_words(missing, model):
         if item["teaches"]:
             costs = ", ".join(
@@ -58,15 +56,15 @@ def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
     if others:
         *first, last = others
         names = f"{', '.join(first)} and {last} are" if first else f"{last} is"
-        sentences.append(f"{names} missing. {expectation(available, model)}")
-    return sentences
+        sentences.append(f"{names} missing.")
+    return [*sentences, expectation(available, model)]
 
 
 def expectation(available: tuple[str, ...], model: Model) -> str:
     """The expected Dice of each region for exactly this subset, with what it rests on, in one sentence."""
     here = model.expected_dice(available)
     scores = ", ".join(f"{r} {here[r]['mean']:.2f} ({here[r]['low']:.2f} to {here[r]['high']:.2f})" for r in REGIONS)
-    return f"Expected Dice on {here['WT']['cases']} test cases: {scores}."
+    return f"Expected Dice, from {here['WT']['cases']} held-out cases: {scores}."
 
 
 def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared: list[str]) -> list[str]:

@@ -68,8 +68,10 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         yield
         seconds[name] = round(time.perf_counter() - started, 2)
 
-    with stage("read"):
+    with stage("load"):
         model = load_model(request.model)
+        network = model.network()
+    with stage("read"):
         study = choose_study(find_volumes(request.inputs), request.given)
         images = {name: volume.read() for name, volume in study.volumes.items()}
         study.compare_with(images)
@@ -82,10 +84,9 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         for name, why in prepared.left_out.items():
             study.leave_out(name, why)
         del images  # 36 MB each, and the network needs the room
-        network = model.network()
     with stage("segment"):
         windows_done = partial(progress, "segment")
-        probabilities, memory_notes = predict_within_memory(
+        probabilities, device, memory_notes = predict_within_memory(
             network, prepared.images, prepared.modalities, model.window, device, windows_done
         )
     progress("write", 0, 1)  # timed by hand: the report, one of the files, holds the time

@@ -11,6 +11,7 @@ import qt
 import slicer
 
 from lckd.anatomy import LABELS, MODALITIES, STRUCTURES
+from lckd.report import expectation
 from LCKDSegmentLib import dependencies
 
 LONG = 120  # seconds that a segmentation may take on a busy machine
@@ -78,6 +79,7 @@ def test_slots_fill_as_volumes_come_and_go(host, panel, sequence):
     settle(host)
     assert list(panel.slots.nodes()) == ["T1", "T2", "FLAIR"]
     assert "T1ce" in panel.ui.costLabel.text and "missing" in panel.ui.costLabel.text
+    assert expectation(("T1", "T2", "FLAIR"), panel.logic.model) in panel.ui.costLabel.text
     assert panel.ui.segmentButton.enabled
 
 

@@ -16,6 +16,7 @@ from lckd.inference import count_windows, nested, predict
 from lckd.model_folder import load_model
 from lckd.network import Convolution, Fusion, Network, depth_to_space, space_to_depth
 from lckd.normalisation import InstanceNormLeakyReLU, _Fused
+from lckd.postprocessing import apply_rules
 from lckd.preprocessing import prepare
 
 CPU = torch.device("cpu")
@@ -245,9 +246,9 @@ def test_where_memory_runs_out_windows_get_smaller(monkeypatch):
 
     monkeypatch.setattr(inference, "predict", predict)
     network = Network((4, 8), 1)
-    result, notes = inference.predict_within_memory(network, np.zeros((1, 4, 4, 4)), ("T1",), (128,) * 3, CPU)
+    result, _, notes = inference.predict_within_memory(network, np.zeros((1, 4, 4, 4)), ("T1",), (128,) * 3, CPU)
     assert asked == [(128,) * 3, (96,) * 3, (64,) * 3] and result.shape == (3, 4, 4, 4)
-    assert len(notes) == 2 and "memory ran out on cpu with windows of 128 x 128 x 128" in notes[0]
+    assert len(notes) == 2 and "memory ran out on cpu with windows of up to 128 x 128 x 128" in notes[0]
 
 
 def test_a_graphics_card_that_fails_is_given_up_for_the_cpu(monkeypatch):
@@ -258,8 +259,8 @@ def test_a_graphics_card_that_fails_is_given_up_for_the_cpu(monkeypatch):
 
     monkeypatch.setattr(inference, "predict", predict)
     network, images = None, np.zeros((1, 8, 8, 8), np.float32)
-    found, notes = inference.predict_within_memory(network, images, ("T1",), (8, 8, 8), torch.device("cuda"))
-    assert found == "found"
+    found, place, notes = inference.predict_within_memory(network, images, ("T1",), (8, 8, 8), torch.device("cuda"))
+    assert found == "found" and place.type == "cpu"
     assert notes == [
         "cuda failed (CUDA error: no kernel image is available for execution on the device); went on with the CPU"
     ]
@@ -275,18 +276,17 @@ def test_no_room_at_all_is_one_line(monkeypatch):
 
 
 @pytest.mark.skipif(not inference.has_bfloat16(), reason="this processor has no bfloat16")
-def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch):
-    """Equal to float32 within 0.005 Dice, on a case the bundled model was not trained on."""
+@pytest.mark.parametrize("available", [("T1ce", "FLAIR"), ("T2",)])
+def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch, available):
+    """Equal to float32 within 0.005 Dice, rules of size included, on a case the bundled model was not trained on."""
     case = brats_case("Brats18_CBICA_AME_1")
-    volumes = {
-        m: sitk.ReadImage(str(case / f"{case.name}_{m.lower()}.nii.gz"), sitk.sitkFloat32) for m in ("T1ce", "FLAIR")
-    }
+    volumes = {m: sitk.ReadImage(str(case / f"{case.name}_{m.lower()}.nii.gz"), sitk.sitkFloat32) for m in available}
     model = load_model(None)
-    prepared = prepare(volumes, "T1ce", model.preprocessing)
+    prepared = prepare(volumes, available[0], model.preprocessing)
     arguments = (model.network(), prepared.images, prepared.modalities, model.window, CPU)
-    half = inference.predict(*arguments) > 0.5
+    half = apply_rules(inference.predict(*arguments), model.rules, 1e-3)[0] > 0.5
     monkeypatch.setattr(inference, "precision", lambda device: nullcontext())
-    full = inference.predict(*arguments) > 0.5
+    full = apply_rules(inference.predict(*arguments), model.rules, 1e-3)[0] > 0.5
     for region, (a, b) in enumerate(zip(half, full, strict=True)):
         dice = 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
         assert dice >= 0.995, f"region {region}: {dice}"

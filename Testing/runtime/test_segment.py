@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicerio
+import torch
 from PIL import Image
 
+import lckd.segment as segment_module
 from command import lckd
+from lckd import inference
 from lckd.anatomy import LABELS, MODALITIES, STRUCTURES, subset_name, subsets
 from lckd.errors import InputError
 from lckd.model_folder import load_model
 from lckd.preprocessing import same_grid
+from lckd.report import cost_sentences, expectation
 from lckd.segment import Request, segment
 
 HELD_OUT = "Brats18_2013_11_1"
@@ -73,7 +77,7 @@ def test_command_writes_everything(phantom, tmp_path):
     assert set(report["inputs"]) == set(MODALITIES) and report["missing"] == []
     assert set(report["volumes_ml"]) == set(STRUCTURES)
     assert report["model"]["sha256"] == load_model(None).card["weights_sha256"]
-    assert set(report["seconds"]) == {"read", "align", "prepare", "segment", "write"}
+    assert set(report["seconds"]) == {"load", "read", "align", "prepare", "segment", "write"}
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width > 1200
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 500
@@ -107,7 +111,9 @@ def test_labels_2023(sequence, tmp_path):
 
 def test_missing_teacher_is_said(sequence, tmp_path):
     model = load_model(None)
-    report = run({"T2": sequence("T2")}, tmp_path / "out.nii.gz")
+    done = lckd("segment", "--t2", sequence("T2"), "-o", tmp_path / "out.nii.gz", "--report", tmp_path / "r.json")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert expectation(("T2",), model) in done.stdout
     taught = {m["modality"]: m["teaches"] for m in report["missing"]}
     assert taught == {m: [r for r, t in model.teachers.items() if t == m] for m in ("T1", "T1ce", "FLAIR")}
     words = " ".join(report["expectation"])
@@ -116,13 +122,48 @@ def test_missing_teacher_is_said(sequence, tmp_path):
         assert f"expected {region} Dice {here:.2f} instead of {complete:.2f}" in words
 
 
+@pytest.mark.parametrize("available", subsets(), ids=subset_name)
+def test_what_to_expect_is_said_for_every_subset(available):
+    """Every region, with its interval and the number of cases, whichever sequences are missing."""
+    model = load_model(None)
+    *costs, last = cost_sentences(available, model)
+    for region, here in model.expected_dice(available).items():
+        assert f"{region} {here['mean']:.2f} ({here['low']:.2f} to {here['high']:.2f})" in last
+    assert f"from {model.card['election']['cases']} held-out cases" in last
+    assert all(any(name in sentence for sentence in costs) for name in MODALITIES if name not in available)
+
+
 def test_json_progress(sequence, tmp_path):
     done = lckd("segment", "--flair", sequence("FLAIR"), "-o", tmp_path / "out.nii.gz", "--json-progress")
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [e["stage"] for e in events if e.get("done") == 0] == ["read", "align", "prepare", "segment", "write"]
+    assert [e["stage"] for e in events if e.get("done") == 0] == [
+        "load",
+        "read",
+        "align",
+        "prepare",
+        "segment",
+        "write",
+    ]
     assert events[-1]["stage"] == "report" and events[-1]["report"]["missing"]
     windows = [e for e in events if e["stage"] == "segment"]
     assert [e["done"] for e in windows[1:]] == list(range(1, windows[-1]["of"] + 1))
+
+
+def test_where_it_ran_in_the_end_is_in_the_report(sequence, tmp_path, monkeypatch):
+    """A card that runs out of memory and then out of windows: the CPU did it, and the report says so."""
+    predict = inference.predict
+
+    def forgetful(network, images, modalities, window, device, progress):
+        if device.type != "cpu":
+            raise RuntimeError("CUDA out of memory")
+        return predict(network, images, modalities, window, device, progress)
+
+    monkeypatch.setattr(segment_module, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(inference, "predict", forgetful)
+    report = run({"FLAIR": sequence("FLAIR")}, tmp_path / "out.nii.gz")
+    assert report["device"] == "cpu"
+    told = [step for step in report["preprocessing"] if "memory ran out on cuda" in step]
+    assert "smaller" in told[0] and "went on with the CPU" in told[-1]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -152,8 +152,8 @@ def test_resume_goes_on_with_the_runs_own_recipe(recipe, phantoms, tmp_path, mon
 def test_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, {"iteration": 1})
 
-    def full(state, path):
-        path.write_bytes(b"half")
+    def full(state, stream):
+        stream.write(b"half")
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")  # as torch says it
 
     monkeypatch.setattr(torch, "save", full)

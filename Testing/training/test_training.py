@@ -1,6 +1,7 @@
 """Training in small: recipes, data, election, distillation, export and the study of ways to teach."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ from lckd.model_folder import default_model, load_model
 from lckd.preprocessing import Preprocessing
 from lckd_training import evaluation, export
 from lckd_training import study as study_module
+from lckd_training.card import enhancement_words, hopeless_words, late_words, method_words
 from lckd_training.config import Config, load_config
 from lckd_training.data import cached, split
 from lckd_training.distillation import Decoded, Losses, feature_distance
 from lckd_training.election import elect, single_teacher
 from lckd_training.evaluation import count_pieces, markdown_table, mean_dice, summarise, surface_distance
-from lckd_training.export import method_words
 from lckd_training.layouts import Case, find_cases
 from lckd_training.run_folder import load_checkpoint
 from lckd_training.sampling import Samples
@@ -159,8 +160,8 @@ def test_pieces_are_counted():
 
 
 def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypatch):
-    def healthy(folder, cases, size, seed, healthy):
-        return write_small_phantoms(folder, cases, 48, 1.5, seed, healthy)
+    def healthy(folder, cases, size, seed, healthy=False):
+        return write_small_phantoms(folder, 1, 48, 1.5, seed, healthy)
 
     monkeypatch.setattr(export, "write_phantoms", healthy)
     assert main(["export", str(whole), "--out", str(tmp_path / "model")]) == 0
@@ -174,7 +175,8 @@ def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypat
     assert Image.open(tmp_path / "model" / "evaluation" / "heat_map.png").size[1] > 15 * 20
     assert Image.open(tmp_path / "model" / "evaluation" / "healthy_phantom.png").width > 1200
     told = (tmp_path / "model" / "README.md").read_text()
-    assert "Healthy phantoms (2" in told and "subsets without the region's teacher" in told
+    assert re.search(r"it takes for tumour, in mL: T1\+T1ce\+T2\+FLAIR \d+\.\d; T1ce \d+\.\d; FLAIR \d+\.\d\.", told)
+    assert "subsets without the region's teacher" in told
     assert "(elected teachers)" in told and "Baid" not in told  # phantoms are no BraTS
     assert load_config(whole / "config.yaml", ["initial="]).initial == ""
     assert "no teachers" in method_words({**card["training"], "elections": [6]}), "the last election teaches nobody"
@@ -183,6 +185,45 @@ def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypat
     flair = phantoms / "Phantom_00_000" / "Phantom_00_000_flair.nii.gz"
     out = tmp_path / "out.nii.gz"
     assert main(["segment", str(flair), "-o", str(out), "--model", str(tmp_path / "model"), "--device", "cpu"]) == 0
+
+
+def test_a_model_folder_is_made_again_from_itself(whole, phantoms, tmp_path, monkeypatch):
+    """The same numbers and words without the run, which nobody else has."""
+    monkeypatch.setattr(export, "write_phantoms", lambda *a, **k: write_small_phantoms(a[0], 1, 48, 1.5, k["seed"]))
+    (tmp_path / "before.md").write_text("It was begun twice.")
+    options = ["--data", str(phantoms), "--version", "1.2.3"]
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert main(["export", str(whole), "--out", str(first), *options, "--history", str(tmp_path / "before.md")]) == 0
+    assert main(["export", str(first), "--out", str(again), *options]) == 0
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    for file in files:
+        assert (first / file).read_bytes() == (again / file).read_bytes(), file
+    told = (again / "README.md").read_text()
+    assert "It was begun twice." in told and "worst_TC_1.png" in told and Path("evaluation/worst_TC_1.png") in files
+    assert main(["export", str(whole), "--out", str(again), "--history", "nowhere.md"]) == 2
+
+
+def test_the_card_says_whose_teaching_came_too_late():
+    elections = [{"iteration": i, "teachers": {"ET": "T1ce", "WT": wt}} for i, wt in ((3, "T2"), (6, "FLAIR"))]
+    assert late_words(elections, 6) == "\nFLAIR was elected for WT only at the run's end; until then T2 taught it."
+    assert late_words(elections, 9) == "" and late_words(elections[1:], 6) == ""
+
+
+def test_cases_without_enhancement_are_told_apart():
+    rows = [
+        {"case": case, "subset": subset, "ET": et, "TC": tc, "WT": 0.5, "ET empty": case == "none"}
+        for case, subset, et, tc in (
+            ("none", "T1", 1, 0),
+            ("none", "T2", 0, 0.1),
+            ("some", "T1", 0.2, 1),
+            ("some", "T2", 0.4, 1),
+        )
+    ]
+    words = enhancement_words(rows)
+    assert "- none: some found in 1 of 2 subsets; Dice of TC 0.00 to 0.10, WT 0.50 to 0.50" in words
+    assert "alone, ET's mean of all subsets is 0.30" in words
+    assert hopeless_words(rows) == ", above all from T1 (below 0.3 where there is any)"
 
 
 def test_export_loses_nothing_and_wants_every_held_out_case(whole, phantoms, tmp_path):

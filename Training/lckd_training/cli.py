@@ -34,10 +34,11 @@ def add_commands(verbs) -> None:
     evaluate.add_argument("--compare", type=Path, metavar="REPORT_DIR", help="another evaluation: paired differences")
     evaluate.set_defaults(run=_evaluate)
     export = verbs.add_parser("export", help="evaluate a run and write its model folder")
-    export.add_argument("run_folder", type=Path, metavar="RUN")
+    export.add_argument("run_folder", type=Path, metavar="RUN", help="or a model folder, to make it again")
     export.add_argument("--out", type=Path, required=True, metavar="MODEL_DIR")
     export.add_argument("--data", type=Path, metavar="DIR", help="labelled cases, if they have moved")
     export.add_argument("--version", default="0.1.0")
+    export.add_argument("--history", type=Path, metavar="FILE", help="what came before the run, a text for the card")
     export.set_defaults(run=_export)
     elect = verbs.add_parser("elect", help="each sequence alone on labelled cases, and who would teach")
     elect.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
@@ -155,8 +156,8 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
     from lckd.model_folder import load_model
     from lckd.preprocessing import Preprocessing
 
+    from .card import RECORDS
     from .data import cached
-    from .export import RECORDS
     from .layouts import find_cases
     from .run_folder import CHECKPOINT, SPLIT, averaged_network
 
@@ -207,4 +208,4 @@ def _benchmark(options) -> None:
 def _export(options) -> None:
     from .export import export
 
-    print(export(options.run_folder, options.out, options.data, options.version))
+    print(export(options.run_folder, options.out, options.data, options.version, options.history))

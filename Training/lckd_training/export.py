@@ -3,48 +3,68 @@
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
+from torch import nn
 
 from lckd import __version__
-from lckd.anatomy import MODALITIES, REGIONS
+from lckd.anatomy import MODALITIES, REGIONS, subset_name
 from lckd.errors import InputError
 from lckd.inference import choose_device
-from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, sha256
+from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, load_model, sha256
 from lckd.preprocessing import Preprocessing
-from lckd.report import HOPELESS, NOTICE
 from lckd.segment import Request, segment
 from lckd.weights import packed, unpacked
 
+from .card import HEALTHY, HISTORY, RECORDS, card_text
+from .config import Config
 from .data import CachedCase, cached
-from .election import score_table
-from .evaluation import evaluate, markdown_table, worst_cases, write_evaluation
+from .evaluation import evaluate, write_evaluation
 from .layouts import find_cases
 from .phantom import write_phantoms
-from .run_folder import CACHE, ELECTIONS, LOSSES, PLOT, RECIPE, SPLIT, averaged_network
+from .run_folder import CACHE, ELECTIONS, LOSSES, PLOT, RECIPE, SPLIT, averaged_network, read_recipe
+from .worst_cases import WorstCases
 
-RECORDS = "training"
-"""The part of a model folder that says how its run went."""
-
-HEALTHY = "evaluation/healthy_phantom.png"
 LICENCE = "CC BY-NC 4.0; research use only"
-METHOD = """\
-- Method: H. Wang et al., *Learnable Cross-modal Knowledge Distillation for Multi-modal Learning with Missing Modality*,
-  MICCAI 2023, arXiv 2310.01035.
-"""
-BRATS = """\
-- Data: B. Menze et al., *The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)*, IEEE TMI 2015; S. Bakas et
-  al., *Advancing The Cancer Genome Atlas glioma MRI collections*, Scientific Data 2017; S. Bakas et al., arXiv
-  1811.02629, 2018; U. Baid et al., *The RSNA-ASNR-MICCAI BraTS 2021 Benchmark*, arXiv 2107.02314, 2021.
-"""
+HEALTHY_SUBSETS = (MODALITIES, ("T1ce",), ("FLAIR",))
+PHANTOMS = 3  # healthy ones, and ones with a tumour
 
 
-def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0", echo=print) -> Path:
+@dataclass
+class Finished:
+    """What a model is made of: a run that has ended, or the model folder that was made of one."""
+
+    network: nn.Module
+    config: Config
+    iteration: int
+    elections: list[dict]
+    records: Path
+
+
+def finished(folder: Path) -> Finished:
+    """Read a run folder or a model folder. Raises InputError where it is neither."""
+    folder = Path(folder)
+    if (folder / CARD).is_file():
+        model, records = load_model(folder), folder / RECORDS
+        elections = [json.loads(line) for line in (records / ELECTIONS).read_text().splitlines()]
+        return Finished(model.network(), read_recipe(records), model.card["training"]["iterations"], elections, records)
+    network, config, state = averaged_network(folder)
+    return Finished(network, config, state["iteration"], state["elections"], folder)
+
+
+def export(
+    run: Path, out: Path, data: Path | None = None, version: str = "0.1.0", history: Path | None = None, echo=print
+) -> Path:
     """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``.
+
+    Args:
+        run: a run folder, or a model folder made before, which is then made again from its weights and records.
+        history: a text file on what came before the run, for the card; None: what the records hold, if anything.
 
     Raises:
         InputError: ``out`` holds something else than a model, a held-out case is not in the data, or none is complete.
@@ -52,20 +72,26 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     run, out = Path(run), Path(out).resolve()
     if out.exists() and not (out / CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: holds something that is no model, which would be lost; choose another --out")
-    network, config, state = averaged_network(run)
-    election = state["elections"][-1] if state["elections"] else {"teachers": {}, "scores": {}, "iteration": 0}
-    split = json.loads((run / SPLIT).read_text())
-    cases = held_out(split, data or config.data, run / CACHE)
+    done = finished(run)
+    config, network = done.config, done.network
+    if history and not history.is_file():
+        raise InputError(f"{history}: no such file; --history names a text for the card")
+    election = done.elections[-1] if done.elections else {"teachers": {}, "scores": {}, "iteration": 0}
+    split = json.loads((done.records / SPLIT).read_text())
+    if not (data or config.data):
+        raise InputError(f"{run}: does not say where its data lie; name the folder with --data")
+    partial = out.with_name(out.name + ".partial")
+    cases = held_out(split, data or config.data, done.records / CACHE if done.records == run else partial / CACHE)
     if not any(case.modalities == MODALITIES for case in cases):
         raise InputError(
             f"{run}: no held-out case has all four sequences; nothing would tell what to expect of the model"
         )
-    partial = out.with_name(out.name + ".partial")
     (partial / RECORDS).mkdir(parents=True, exist_ok=True)
     weights = packed(network.state_dict())
     network.load_state_dict(unpacked(weights))  # evaluated as it will be loaded
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
     rows = evaluate(network, cases, config.window, choose_device("auto"), config.rules, echo)
+    del cases  # Windows deletes no folder with a file that is open
     summary = write_evaluation(rows, partial / "evaluation", election["teachers"])
     save_file(weights, partial / WEIGHTS)
     (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
@@ -85,8 +111,8 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
         "training": {
             "data": data_words(split["training"]),
             "cases": len(split["training"]),
-            "iterations": state["iteration"],
-            "elections": [e["iteration"] for e in state["elections"]],
+            "iterations": done.iteration,
+            "elections": [e["iteration"] for e in done.elections],
             "recipe": {k: v for k, v in recipe.items() if k != "validation_cases"},
         },
         "election": {
@@ -102,12 +128,18 @@ def export(run: Path, out: Path, data: Path | None = None, version: str = "0.1.0
     card = json.loads(json.dumps(card))
     check_card(card, out / CARD)
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n")
-    echo("segmenting a healthy phantom")
-    (partial / "README.md").write_text(card_text(card, rows, healthy_millilitres(partial, partial / HEALTHY)))
     (partial / RECORDS / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
-    for name in (SPLIT, LOSSES, ELECTIONS, PLOT):
-        if (run / name).is_file():
-            shutil.copyfile(run / name, partial / RECORDS / name)
+    for name in (SPLIT, LOSSES, ELECTIONS, PLOT, HISTORY):
+        if (done.records / name).is_file():
+            shutil.copyfile(done.records / name, partial / RECORDS / name)
+    if history:
+        shutil.copyfile(history, partial / RECORDS / HISTORY)
+    echo("segmenting phantoms")
+    healthy = healthy_millilitres(partial, partial / HEALTHY)
+    draw_failures(network, config, partial / "evaluation")
+    told = (partial / RECORDS / HISTORY).read_text() if (partial / RECORDS / HISTORY).is_file() else ""
+    (partial / "README.md").write_text(card_text(card, rows, healthy, done.elections, told))
+    shutil.rmtree(partial / CACHE, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     return out
@@ -130,108 +162,46 @@ def data_words(names: list[str]) -> str:
     return ", ".join(f"{count} {source}" for source, count in sorted(counts.items()))
 
 
-def healthy_millilitres(model: Path, picture: Path, cases: int = 2) -> list[float]:
-    """What the model takes for tumour (WT, mL) in phantoms of healthy brains, all four sequences; it should be 0.
+def healthy_millilitres(model: Path, picture: Path) -> dict[str, list[float]]:
+    """Subset -> what the model takes for tumour (WT, mL) in each phantom of a healthy brain; it should be 0.
 
     The one where it takes most is drawn: a failure that can be shown, since it is no patient's.
     """
-    found = []
+    found: dict[str, list[float]] = {}
+    most = -1.0
     with tempfile.TemporaryDirectory() as folder:
-        for study in write_phantoms(Path(folder), cases, size=128, seed=7, healthy=True):
-            drawn = Path(folder) / f"{study.name}.png"
-            report = segment(Request([study], drawn.with_suffix(".nii.gz"), model=model, picture=drawn))
-            found.append((report["volumes_ml"]["WT"], drawn))
-        shutil.copyfile(max(found)[1], picture)
-    return [millilitres for millilitres, _ in found]
+        for study in write_phantoms(Path(folder), PHANTOMS, size=128, seed=7, healthy=True):
+            for subset in HEALTHY_SUBSETS:
+                given = {name: study / f"{study.name}_{name.lower()}.nii.gz" for name in subset}
+                drawn = Path(folder) / f"{study.name}.png"
+                report = segment(Request([], drawn.with_suffix(".nii.gz"), given, model, picture=drawn))
+                volume = report["volumes_ml"]["WT"]
+                found.setdefault(subset_name(subset), []).append(volume)
+                if volume > most:
+                    most = volume
+                    shutil.copyfile(drawn, picture)
+    return found
 
 
-def method_words(training: dict) -> str:
-    """How the sequences were made to stand in for one another, by what the run did and not by its recipe alone."""
-    recipe = training["recipe"]
-    untaught = not any(i < training["iterations"] for i in training["elections"])
-    teaching = {
-        "elected": "learnable cross-modal knowledge distillation (elected teachers)",
-        "fixed": f"distillation from {recipe['fixed_teacher']}",
-        "all": "every sequence teaching every other",
-        "none": "no teachers",
-    }[recipe["strategy"]]
-    if not recipe["feature_weight"]:
-        teaching = "no feature distillation"
-    elif recipe["strategy"] == "elected" and untaught:
-        teaching = "no teachers, since none was elected before this run's end"
-    return teaching + (f" and {recipe['guidance']} guidance" if recipe["guidance"] != "none" else "")
-
-
-def rule_words(card: dict) -> str:
-    """What the model leaves out by size, in words."""
-    rules = card["inference"]
-    words = []
-    if rules["smallest_piece_ml"]:
-        words.append(f"pieces under {rules['smallest_piece_ml']:g} mL beside a larger tumour are left out")
-    if rules["smallest_et_ml"]:
-        words.append(f"less than {rules['smallest_et_ml']:g} mL enhancing in a large core is counted as necrosis")
-    return ("By rule, " + "; ".join(words) + ".") if words else "Nothing is left out by size."
-
-
-def card_text(card: dict, rows: list[dict], healthy: list[float]) -> str:
-    """The model card: what it is, how good, how it fails, how it was made."""
-    training, election = card["training"], card["election"]
-    brats = "brats" in f"{training['data']} {election['validation_cases']}".lower()
-    history = f"\n![The elections of the run]({RECORDS}/{PLOT})\n" if len(training["elections"]) > 1 else ""
-    seen = "adult gliomas before treatment" if brats else "the cases named above"
-    steps = training["iterations"]
-    held = training["recipe"]["elect_on"] == "held_out"
-    chose = ", which chose the teachers but nothing else" if held else ""
-    beginning = f", begun from the weights of {training['recipe']['initial']}" if training["recipe"]["initial"] else ""
-    without = sorted({row["case"] for row in rows if row["ET empty"]})
-    hopeless = [s for s, regions in card["expected_dice"].items() if regions["ET"]["mean"] < HOPELESS]
-    worst = f", above all from {', '.join(hopeless)} (below {HOPELESS})" if hopeless else ""
-    return f"""# {card["name"]} {card["version"]}
-
-**{NOTICE}** Licence: {card["licence"]}.
-
-Segments glioma (enhancing tumour ET, tumour core TC, whole tumour WT) from any subset of T1, T1ce, T2 and FLAIR with
-{method_words(training)}. {card["parameters"]:,} parameters. Input: one adult patient,
-skull-stripped and lined up, at {card["preprocessing"]["spacing_mm"]:g} mm, which `lckd` sees to.
-
-## What to expect
-
-Mean Dice (bootstrap 95% interval) on {len(election["validation_cases"])} held-out cases{chose}.
-A region that is empty in both counts 1, in one only 0. So few cases make wide intervals: read them.
-
-{markdown_table(card["expected_dice"], election["teachers"])}
-![The same as a picture](evaluation/heat_map.png)
-
-Enhancing tumour (ET) is not seen without T1ce: there its outline is a guess{worst}. HD95 and every case's
-numbers stand in [evaluation/evaluation.md](evaluation/evaluation.md).
-
-{worst_cases(rows)}
-Held-out cases without enhancing tumour: {", ".join(without) or "none"}. There, finding any counts 0, and
-finding none 1, which lifts the means of sequences that see little.
-Healthy phantoms ({len(healthy)}, four sequences): {", ".join(f"{v:.2f}" for v in healthy)} mL taken for tumour. The
-worse one, as `lckd segment` draws it:
-
-![A healthy phantom]({HEALTHY})
-
-## Teachers
-
-Elected on {"the held-out cases" if held else "cases that were trained on"} by the Dice of each sequence alone.
-
-{score_table(election["scores"], election["teachers"])}
-{history}
-## How it was made
-
-{training["cases"]} cases ({training["data"]}), {steps} iterations of the recipe in model.json{beginning}.
-`training/` holds the run's recipe, split, losses and elections. `lckd export RUN --out DIR` makes this folder again,
-every number in this file included.
-
-## Limits
-
-- Enhancing tumour cannot be seen without T1ce: what is drawn then is a guess.
-- Trained on {seen} only: not on metastases, children, haemorrhage or resection cavities.
-- {rule_words(card)}
-- A result with no tumour is no proof that there is none.
-
-## Cite
-
-{METHOD}{BRATS if brats else ""}"""
+def draw_failures(network: nn.Module, config: Config, out: Path) -> None:
+    """Draw the worst result of each region in phantoms with a tumour, from T2 alone: what missing sequences cost."""
+    worst = WorstCases()
+    with tempfile.TemporaryDirectory() as folder:
+        list(write_phantoms(Path(folder), PHANTOMS, size=128, seed=7))
+        cases = [replace(case, files={"T2": case.files["T2"]}) for case in find_cases(folder)]
+        for case in cases:
+            prepared = cached(case, Preprocessing(), Path(folder) / CACHE)
+            in_memory = replace(prepared, images=np.array(prepared.images), labels=np.array(prepared.labels))
+            del prepared
+            evaluate(
+                network,
+                [in_memory],
+                config.window,
+                choose_device("auto"),
+                config.rules,
+                lambda words: None,
+                wanted=[("T2",)],
+                worst=worst,
+                dice_only=True,
+            )
+    worst.write(out)

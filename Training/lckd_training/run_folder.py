@@ -87,7 +87,9 @@ def save_checkpoint(run: Path, state: dict) -> None:
     """Write the checkpoint whole or not at all. Raises InputError, the last one kept, when it cannot be written."""
     partial = run / (CHECKPOINT + ".partial")
     try:
-        torch.save(state, partial)
+        with partial.open("wb") as stream:
+            torch.save(state, stream)
+            os.fsync(stream.fileno())  # a power cut must not leave a new name with no content
         os.replace(partial, run / CHECKPOINT)
     except (OSError, RuntimeError) as error:  # of a full disk torch makes a RuntimeError
         with suppress(OSError):

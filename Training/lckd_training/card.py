@@ -1,0 +1,163 @@
+"""A model card's text: what to expect, how it fails, how it was made; every number from the evaluation at hand."""
+
+from lckd.anatomy import REGIONS, subset_name, subsets
+from lckd.report import HOPELESS, NOTICE
+
+from .election import score_table
+from .evaluation import markdown_table, mean_dice, summarise, worst_cases
+from .run_folder import PLOT
+
+RECORDS, HISTORY = "training", "history.md"
+"""The part of a model folder that says how its run went, and what came before the run."""
+HEALTHY = "evaluation/healthy_phantom.png"
+METHOD = """\
+- Method: H. Wang et al., *Learnable Cross-modal Knowledge Distillation for Multi-modal Learning with Missing Modality*,
+  MICCAI 2023, arXiv 2310.01035.
+"""
+BRATS = """\
+- Data: B. Menze et al., *The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)*, IEEE TMI 2015; S. Bakas et
+  al., *Advancing The Cancer Genome Atlas glioma MRI collections*, Scientific Data 2017; S. Bakas et al., arXiv
+  1811.02629, 2018; U. Baid et al., *The RSNA-ASNR-MICCAI BraTS 2021 Benchmark*, arXiv 2107.02314, 2021.
+"""
+
+
+def method_words(training: dict) -> str:
+    """How the sequences were made to stand in for one another, by what the run did and not by its recipe alone."""
+    recipe = training["recipe"]
+    untaught = not any(i < training["iterations"] for i in training["elections"])
+    teaching = {
+        "elected": "learnable cross-modal knowledge distillation (elected teachers)",
+        "fixed": f"distillation from {recipe['fixed_teacher']}",
+        "all": "every sequence teaching every other",
+        "none": "no teachers",
+    }[recipe["strategy"]]
+    if not recipe["feature_weight"]:
+        teaching = "no feature distillation"
+    elif recipe["strategy"] == "elected" and untaught:
+        teaching = "no teachers, since none was elected before this run's end"
+    return teaching + (f" and {recipe['guidance']} guidance" if recipe["guidance"] != "none" else "")
+
+
+def rule_words(card: dict) -> str:
+    """What the model leaves out by size, in words."""
+    rules = card["inference"]
+    words = []
+    if rules["smallest_piece_ml"]:
+        words.append(f"pieces under {rules['smallest_piece_ml']:g} mL beside a larger tumour are left out")
+    if rules["smallest_et_ml"]:
+        words.append(f"less than {rules['smallest_et_ml']:g} mL enhancing in a large core is counted as necrosis")
+    return ("By rule, " + "; ".join(words) + ".") if words else "Nothing is left out by size."
+
+
+def late_words(elections: list[dict], iterations: int) -> str:
+    """Which teachers were elected only when the run was over, and who had taught until then; empty where none was."""
+    during = [e for e in elections if e["iteration"] < iterations]
+    if not during or during[-1] is elections[-1]:
+        return ""
+    before, last = during[-1]["teachers"], elections[-1]["teachers"]
+    changed = [region for region in last if last[region] != before.get(region)]
+    words = [f"{last[r]} was elected for {r} only at the run's end; until then {before[r]} taught it." for r in changed]
+    return "".join(f"\n{sentence}" for sentence in words)
+
+
+def enhancement_words(rows: list[dict]) -> str:
+    """ET without the cases that have none, and what the model does in those."""
+    without = sorted({row["case"] for row in rows if row["ET empty"]})
+    if not without:
+        return "Every held-out case has enhancing tumour.\n"
+    with_tumour = summarise([row for row in rows if not row["ET empty"]])
+    lines = [
+        "Held-out cases without enhancing tumour: there, finding any counts 0, and finding none 1, which lifts the",
+        "means of sequences that see little.",
+        f"Over the other cases alone, ET's mean of all subsets is {mean_dice(with_tumour, 'ET', None):.2f}.",
+        "",
+    ]
+    for case in without:
+        of = [row for row in rows if row["case"] == case]
+        ranges = ", ".join(f"{r} {min(x[r] for x in of):.2f} to {max(x[r] for x in of):.2f}" for r in ("TC", "WT"))
+        found = sum(row["ET"] < 1 for row in of)
+        lines.append(f"- {case}: some found in {found} of {len(of)} subsets; Dice of {ranges}")
+    return "\n".join(lines) + "\n"
+
+
+def hopeless_words(rows: list[dict]) -> str:
+    """The subsets from which ET is little more than a guess, by the cases that have any."""
+    summary = summarise([row for row in rows if not row["ET empty"]])
+    names = [subset_name(s) for s in subsets() if subset_name(s) in summary]
+    hopeless = [name for name in names if summary[name]["ET"]["mean"] < HOPELESS]
+    return f", above all from {', '.join(hopeless)} (below {HOPELESS} where there is any)" if hopeless else ""
+
+
+def healthy_words(healthy: dict[str, list[float]], data: str) -> str:
+    """What was taken for tumour in healthy phantoms, by the sequences given."""
+    taken = "; ".join(f"{subset} {', '.join(f'{v:.1f}' for v in volumes)}" for subset, volumes in healthy.items())
+    kind = ", of the kind that some of the training cases are," if "Phantom" in data else ""
+    count = len(next(iter(healthy.values())))
+    return f"In {count} phantoms of healthy brains{kind} it takes for tumour, in mL: {taken}. It should be 0."
+
+
+def card_text(card: dict, rows: list[dict], healthy: dict[str, list[float]], elections: list[dict], told: str) -> str:
+    """The model card: what it is, how good, how it fails, how it was made; ``told`` is what came before the run."""
+    training, election = card["training"], card["election"]
+    brats = "brats" in f"{training['data']} {election['validation_cases']}".lower()
+    plot = f"\n![The elections of the run]({RECORDS}/{PLOT})\n" if len(training["elections"]) > 1 else ""
+    seen = "adult gliomas before treatment" if brats else "the cases named above"
+    seen += " and phantoms of healthy brains" if brats and "Phantom" in training["data"] else ""
+    steps = training["iterations"]
+    held = training["recipe"]["elect_on"] == "held_out"
+    chose = ", which also chose the teachers" if held else ""
+    before = f"\n{told.strip()}\n" if told.strip() else ""
+    beginning = f", begun from the weights of {training['recipe']['initial']}" if training["recipe"]["initial"] else ""
+    pictures = "\n".join(f"![{region} from T2 alone](evaluation/worst_{region}_1.png)" for region in REGIONS)
+    return f"""# {card["name"]} {card["version"]}
+
+**{NOTICE}** Licence: {card["licence"]}.
+
+Segments glioma (enhancing tumour ET, tumour core TC, whole tumour WT) from any subset of T1, T1ce, T2 and FLAIR with
+{method_words(training)}. {card["parameters"]:,} parameters. Input: one adult patient,
+skull-stripped and lined up, at {card["preprocessing"]["spacing_mm"]:g} mm, which `lckd` sees to.
+
+## What to expect
+
+Mean Dice (bootstrap 95% interval) on {len(election["validation_cases"])} held-out cases{chose}.
+A region that is empty in both counts 1, in one only 0. So few cases make wide intervals: read them.
+
+{markdown_table(card["expected_dice"], election["teachers"])}
+![The same as a picture](evaluation/heat_map.png)
+
+Enhancing tumour (ET) is not seen without T1ce: there its outline is a guess{hopeless_words(rows)}.
+HD95 and every case's numbers stand in [evaluation/evaluation.md](evaluation/evaluation.md).
+
+{worst_cases(rows)}
+{enhancement_words(rows)}
+{healthy_words(healthy, training["data"])} The worst, as `lckd segment` draws it:
+
+![A healthy phantom]({HEALTHY})
+
+What T2 alone makes of phantoms with a tumour, the worst of three for each region (truth green, found red):
+
+{pictures}
+
+## Teachers
+
+Elected on {"the held-out cases" if held else "cases that were trained on"} by the Dice of each sequence alone,
+before the rules of size, at the end of the run.{late_words(elections, training["iterations"])}
+
+{score_table(election["scores"], election["teachers"])}
+{plot}
+## How it was made
+
+{training["cases"]} cases ({training["data"]}), {steps} iterations of the recipe in model.json{beginning}.
+`training/` holds the run's recipe, split, losses and elections. `lckd export MODEL_DIR --out DIR --data DIR`, with this
+folder and the held-out cases, makes it again, every number in this file included.
+{before}
+## Limits
+
+- Enhancing tumour cannot be seen without T1ce: what is drawn then is a guess.
+- Trained on {seen} only: not on metastases, children, haemorrhage or resection cavities.
+- {rule_words(card)}
+- A result with no tumour is no proof that there is none.
+
+## Cite
+
+{METHOD}{BRATS if brats else ""}"""
