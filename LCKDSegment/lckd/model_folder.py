@@ -15,7 +15,9 @@ from .errors import InputError
 from .postprocessing import Rules
 from .preprocessing import Preprocessing
 
-CARD, WEIGHTS, FORMAT = "model.json", "model.safetensors", 1
+CARD, WEIGHTS = "model.json", "model.safetensors"
+FORMAT, READABLE = 2, (1, 2)
+"""Of model.json and its weights: what is written, what is read. In format 1 all weights are fp16 (lckd.weights)."""
 DEFAULT_MODEL = "compact"
 
 # model.json's schema: dotted key -> type. All are required.
@@ -129,8 +131,9 @@ def check_card(card: object, path: Path) -> None:
         if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
             names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
             raise InputError(f"{path}: {key} must be of type {names}, not {type(value).__name__}")
-    if card["format"] != FORMAT:
-        raise InputError(f"{path}: is of format {card['format']}, this program reads {FORMAT}; update it")
+    if card["format"] not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise InputError(f"{path}: is of format {card['format']}, this program reads {known}; update it")
     if tuple(card["modalities"]) != MODALITIES or tuple(card["regions"]) != REGIONS:
         raise InputError(f"{path}: modalities or regions are not {', '.join(MODALITIES)} and {', '.join(REGIONS)}")
     for wrong in _wrong_values(card):

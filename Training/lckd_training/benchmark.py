@@ -4,6 +4,7 @@ Everything is measured in one run and given as seconds and as ratios; on a share
 """
 
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -126,25 +127,35 @@ def _study(folder: Path) -> Path:
 
 
 def _segment(study: Path, modalities, folder: Path, model: Path | None) -> dict:
-    """One ``lckd segment`` in a process of its own: seconds in all and by stage, peak memory of all so far."""
+    """One ``lckd segment`` in a process of its own: seconds in all and by stage, its own peak memory.
+
+    ``start`` is what no stage takes: Python's start, mostly the import of torch.
+    """
     report = folder / "report.json"
     options = [w for m in modalities for w in (f"--{m.lower()}", str(study / f"{study.name}_{m.lower()}.nii.gz"))]
     options += ["-o", str(folder / "out.seg.nrrd"), "--report", str(report), "--device", "cpu"]
-    seconds = _seconds("-m", "lckd", "segment", *options, *(["--model", str(model)] if model else []))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    return {
-        "seconds": seconds,
-        "stages": json.loads(report.read_text())["seconds"],
-        "peak_gib": round(peak, 2),
-    }
+    seconds, peak = _run("-m", "lckd", "segment", *options, *(["--model", str(model)] if model else []))
+    stages = json.loads(report.read_text())["seconds"]
+    start = round(seconds - sum(stages.values()), 2)
+    return {"seconds": seconds, "stages": {"start": start, **stages}, "peak_gib": peak}
 
 
 def _seconds(*arguments: str) -> float:
+    return _run(*arguments)[0]
+
+
+def _run(*arguments: str) -> tuple[float, float]:
+    """Seconds that Python takes with these arguments, and its peak memory in GiB."""
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"{' '.join(arguments[:3])} failed: {done.stderr.strip().splitlines()[-1]}")
-    return round(time.perf_counter() - started, 2)
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=told)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)  # or Popen waits for it once more
+        if process.returncode:
+            told.seek(0)
+            raise InputError(f"{' '.join(arguments[:3])} failed: {told.read().strip().splitlines()[-1]}")
+    return round(seconds, 2), round(used.ru_maxrss / 2**20, 2)
 
 
 def _machine() -> dict:
