@@ -234,8 +234,10 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if node is not self._parameters.GetNodeReference(modality):  # a selector also speaks when its rows shift
             self._parameters.SetParameter(f"{modality}.ByUser", "true")
             self._parameters.SetNodeReferenceID(modality, node.GetID() if node else None)
-            self._keepStudy(self._proposal.study)
+            shown = self._proposal.study or (node and self._proposal.study_of.get(node.GetID()))
+            self._keepStudy(shown)
         self.updatePanel()
+        self.showReport()
 
     def onOptionChanged(self, name, text):
         if self._parameters:
@@ -266,7 +268,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.costLabel.text = "\n".join(lines)
 
     def showReport(self):
-        """The result of the study at hand: the last one made, or another of the same study where that is gone."""
+        """The result of the study at hand: the last one made, or another of the same study."""
         result = self._resultOfStudy()
         if result is not self._result:
             event = slicer.vtkSegmentation.SourceRepresentationModified
@@ -282,15 +284,22 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.warningLabel.text = "\n".join(f"⚠ {warning}" for warning in report["warnings"]) if report else ""
         self.ui.warningLabel.visible = bool(report and report["warnings"])
         self.ui.show3DButton.setSegmentationNode(result)
+        if result and self._parameters:
+            nested = result_nodes.shows_nested(result)
+            self._parameters.SetParameter("Nested", "true" if nested else "false")  # first: the box tells of its change
+            self.ui.nestedCheckBox.checked = nested
 
     def _resultOfStudy(self):
+        last = self._parameters.GetNodeReference("Result") if self._parameters else None
+        if last and result_nodes.report_of(last) and result_nodes.reference_of(last) is None:
+            return last  # nothing tells of which study it is but its name
         studies = {self._proposal.study_of.get(node.GetID()) for node in self.slots.nodes().values()}
         found = [
             node
-            for node, reference in result_nodes.results(slicer.mrmlScene)
-            if reference and self._proposal.study_of.get(reference.GetID()) in studies
+            for node in result_nodes.results(slicer.mrmlScene)
+            if (reference := result_nodes.reference_of(node))
+            and self._proposal.study_of.get(reference.GetID()) in studies
         ]
-        last = self._parameters.GetNodeReference("Result") if self._parameters else None
         return last if last in found else found[-1] if found else None
 
     def onNestedToggled(self, nested):
@@ -298,12 +307,12 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameters is None or self._parameters.GetParameter("Nested") == value:
             return
         self._parameters.SetParameter("Nested", value)
-        if result := self._resultOfStudy():
-            result_nodes.set_nested(result, nested)
+        if self._result:
+            result_nodes.set_nested(self._result, nested)
 
     def onCopy(self):
-        if result := self._resultOfStudy():
-            text = panel.as_text(result.GetName(), result_nodes.current_report(result))
+        if self._result:
+            text = panel.as_text(self._result.GetName(), result_nodes.current_report(self._result))
             qt.QApplication.clipboard().setText(text)
 
     # The segmentation
@@ -320,6 +329,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     self.ui.logText.setPlainText("")
                     options = {name.lower(): box.currentText for name, box in self._options().items()}
                     self.job = self.logic.start(self.slots.nodes(), proposal=self._proposal, **options)
+                    self._keepStudy(self._proposal.study)  # whatever is loaded while it runs
                     self._poll.start()
         finally:
             self._starting = False
@@ -410,12 +420,28 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
             if proposal and proposal.nodes.get(modality) is node:  # else it was given by the user
                 finding = proposal.findings[node.GetID()]
                 inputs[modality] |= {"confidence": round(finding.confidence, 3), "why": finding.evidence}
-        warnings = [SEVERAL_STUDIES] if proposal and proposal.several_studies(nodes) else []
+        warnings = self._doubts(nodes, proposal) if proposal else []
         folder = Path(__file__).resolve().parent
         options = {"device": device, "register": register, "brain": brain}
         job = SegmentationJob(images, inputs, self.python, folder, options, slicer.app.temporaryPath, warnings)
         job.node_ids = {modality: node.GetID() for modality, node in nodes.items()}
+        job.study_ids = set(job.node_ids.values())
+        if proposal:
+            studies = {proposal.study_of.get(node_id) for node_id in job.study_ids}
+            job.study_ids |= {node_id for node_id, of in proposal.study_of.items() if of in studies}
         return job
+
+    def _doubts(self, nodes, proposal):
+        """What of a choice made by hand the reader of the result must know."""
+        doubts = [SEVERAL_STUDIES] if proposal.several_studies(nodes) else []
+        for modality, node in nodes.items():
+            finding = proposal.findings.get(node.GetID())
+            if finding and finding.modality not in (None, modality) and finding.confidence >= panel.SURE:
+                doubts.append(
+                    f"“{node.GetName()}” was given as {modality}, but looks like {finding.modality}: "
+                    f"{'; '.join(finding.evidence)}"
+                )
+        return doubts
 
     def showResult(self, job, parameters, nested):
         """Bring a finished job's result into the scene; returns the segmentation node. Raises InputError."""
@@ -425,7 +451,7 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         if reference is None:
             raise InputError(_("The volume that was segmented is no longer in the scene."))
         labels = result_nodes.read_labels(job.labels_path)
-        held = result_nodes.to_fill(slicer.mrmlScene, reference)
+        held = result_nodes.make_room(slicer.mrmlScene, job.study_ids)
         node = result_nodes.show_result(slicer.mrmlScene, labels, reference, job.report, nested, held)
         parameters.SetNodeReferenceID("Result", node.GetID())
         self._jumpToTumour(labels, reference)

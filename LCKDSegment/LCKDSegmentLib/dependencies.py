@@ -20,7 +20,6 @@ from lckd import brain
 from lckd.errors import InputError
 
 TORCH = "torch>=2.6"
-_OFFLINE = "or give Slicer's pip the wheels from another computer"
 KEPT = ("torch", "numpy", "SimpleITK")
 """Packages that installing ours must leave at their version."""
 
@@ -94,8 +93,12 @@ def _install_torch() -> None:
         raise InputError(
             _("PyTorch is missing: install the extension “PyTorch” in the Extensions Manager and start Slicer again.")
         ) from None
-    with _installing("torch", _("or install it with the module PyTorch Util")):
+    with _installing("torch", _("or install it with the module PyTorch Utils")):
         PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.6")
+
+
+def _offline() -> str:
+    return _("or give Slicer's pip the wheels from another computer")
 
 
 @contextmanager
@@ -123,7 +126,7 @@ def _install(packages: list[str]) -> bool:
         constraints.write_text("".join(f"{name}=={importlib.metadata.version(name)}\n" for name in KEPT))
         if hasattr(packaging, "pip_ensure"):
             try:
-                with _installing(", ".join(packages), _OFFLINE):
+                with _installing(", ".join(packages), _offline()):
                     packaging.pip_ensure(packages, constraints=str(constraints), requester="LCKDSegment")
             except RuntimeError:  # how pip_ensure says that the user declined
                 return False
@@ -131,6 +134,6 @@ def _install(packages: list[str]) -> bool:
         question = _("LCKDSegment needs these Python packages: {packages}. Install them now?")
         if not slicer.util.confirmOkCancelDisplay(question.format(packages=", ".join(packages))):
             return False
-        with _installing(", ".join(packages), _OFFLINE):
+        with _installing(", ".join(packages), _offline()):
             slicer.util.pip_install(" ".join(["-c", f'"{constraints}"', *(f'"{package}"' for package in packages)]))
         return True

@@ -126,30 +126,32 @@ class SegmentationJob:
         for modality, entry in report["inputs"].items():
             entry.pop("path", None)
             entry.update(self.inputs[modality])
-        report["warnings"] = [*self.warnings, *map(_in_panel_words, report["warnings"])]
+        report["warnings"] = [*self.warnings, *map(self._named, report["warnings"])]
         return report
+
+    def _named(self, warning: str) -> str:
+        """A warning of the child, to which a volume is called as its sequence, in the user's words."""
+        for modality, entry in self.inputs.items():
+            taken = f" was taken for {modality}"
+            warning = warning.replace(f"“{modality}”", f"“{entry['volume']}”")
+            warning = warning.replace(f"{modality}{taken}", f"“{entry['volume']}”{taken}")
+        return _in_panel_words(warning)
 
     def _write_inputs(self, images: dict) -> list[str]:
         import SimpleITK as sitk
 
         options = []
         for modality, image in images.items():
-            path = self._folder / modality / f"{_file_name(self.inputs[modality]['volume']) or modality}.nrrd"
+            path = self._folder / f"{modality}.nrrd"
             try:
-                path.parent.mkdir()
                 sitk.WriteImage(image, str(path))
-            except (RuntimeError, OSError):
+            except RuntimeError:
                 raise InputError(f"{self._folder}: cannot be written to; is the disk full?") from None
-            options += [f"--{modality.lower()}", str(path.relative_to(self._folder))]
+            options += [f"--{modality.lower()}", path.name]
         return options
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _file_name(name: str) -> str:
-    """A volume's name as a file may be called, so that the child judges and names it as the user does."""
-    return re.sub(r"[^A-Za-z0-9 _.+-]", "_", name)[:80].strip(" .")
 
 
 def _in_panel_words(text: str) -> str:

@@ -13,13 +13,12 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from lckd.anatomy import LABELS, REGION_LABELS, STRUCTURES, terminology_entry
-from lckd.results import millilitres
 
 from .scene import RESULT_ATTRIBUTE
 
 REPRESENTATION = "Binary labelmap"
 MADE_ATTRIBUTE = "LCKDSegment.Made"
-"""A digest of the labels as the program made them."""
+"""A digest of each segment as the program made it."""
 NESTED = ("TC", "WT")
 """The regions shown beside the labels on request; they overlap them."""
 
@@ -38,36 +37,54 @@ def show_result(scene, labels: np.ndarray, reference, report: dict, nested: bool
     """
     fresh = node is None
     if fresh:
-        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{reference.GetName()} glioma")
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _title(reference))
         node.CreateDefaultDisplayNodes()
+    elif (before := reference_of(node)) and node.GetName() == _title(before):
+        node.SetName(_title(reference))
     node.SetAttribute(RESULT_ATTRIBUTE, json.dumps(report))
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
     for name, value in LABELS.items():
         _put_segment(node, name, labels == value)
-    node.SetAttribute(MADE_ATTRIBUTE, _digest(labels))
     set_nested(node, nested)
     if fresh:
         _file_beside(scene, node, reference)
     return node
 
 
-def results(scene) -> list[tuple]:
-    """Every result in the scene with its reference volume (None: no longer there), in the order they were made."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene)
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    return [(node, node.GetNodeReference(role)) for node in nodes if report_of(node)]
+def results(scene) -> list:
+    """Every result in the scene, in the order they were made."""
+    return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene) if report_of(node)]
 
 
-def to_fill(scene, reference):
-    """The result of this reference volume that a new one may replace, or None: what a person has edited stays."""
-    own = [node for node, of in results(scene) if of is reference and not edited(node)]
-    return own[-1] if own else None
+def reference_of(node):
+    """The volume on whose grid a result was made; None where that is no longer in the scene."""
+    return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
+def make_room(scene, volume_ids: set[str]):
+    """The result of a study (its volumes' node IDs) that a new one may fill, or None; the study's others are hidden.
+
+    What a person has edited is not filled.
+    """
+    of_study = [node for node in results(scene) if (volume := reference_of(node)) and volume.GetID() in volume_ids]
+    free = [node for node in of_study if not edited(node)]
+    for node in of_study:
+        if node not in free[-1:] and node.GetDisplayNode():
+            node.GetDisplayNode().SetVisibility(False)
+    return free[-1] if free else None
 
 
 def edited(node) -> bool:
     """Whether a result's segments are no longer as the program made them."""
-    return node.GetAttribute(MADE_ATTRIBUTE) != _digest(labels_of(node))
+    there = [*LABELS, *(name for name in NESTED if node.GetSegmentation().GetSegment(name))]
+    made = _made(node)
+    return any(made.get(name) != _digest(_mask(node, name)) for name in there)
+
+
+def shows_nested(node) -> bool:
+    """Whether a result has the segments of the nested regions."""
+    return node.GetSegmentation().GetSegment(NESTED[-1]) is not None
 
 
 def set_nested(node, nested: bool) -> None:
@@ -101,16 +118,9 @@ def keep_alignment(scene, node_ids: dict[str, str], alignment: dict) -> None:
 
 def labels_of(node) -> np.ndarray:
     """The label array (k, j, i on the grid that it was made on) that a result node holds, its edits included."""
-    grid = _grid(node)
-    labels = np.zeros(grid.GetDimensions()[::-1], np.uint8)
+    labels = np.zeros(_grid(node).GetDimensions()[::-1], np.uint8)
     for name, value in LABELS.items():
-        segment, on_grid = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
-        if not node.GetSegmentation().GetSegment(name) or not node.GetBinaryLabelmapRepresentation(name, segment):
-            continue
-        if segment.IsEmpty():
-            continue
-        slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(segment, grid, on_grid)
-        labels[vtk_to_numpy(on_grid.GetPointData().GetScalars()).reshape(labels.shape) > 0] = value
+        labels[_mask(node, name)] = value
     return labels
 
 
@@ -118,7 +128,7 @@ def current_report(node) -> dict | None:
     """The report with the volumes of the segments as they are now, and a warning where they have been edited."""
     report = report_of(node)
     if report and edited(node):
-        report["volumes_ml"] = millilitres(labels_of(node), _grid(node).GetSpacing())
+        report["volumes_ml"] = _volumes_ml(node)
         report["warnings"].insert(
             0, "edited since it was made: the volumes are those of the edited segments, the expected Dice is not"
         )
@@ -140,8 +150,39 @@ def _grid(node):
     return grid
 
 
-def _digest(labels: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(labels)).hexdigest()
+def _mask(node, name: str) -> np.ndarray:
+    """A segment's voxels (k, j, i on the result's grid); none where there is no such segment."""
+    grid = _grid(node)
+    shape = grid.GetDimensions()[::-1]
+    segment, on_grid = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
+    there = node.GetSegmentation().GetSegment(name) and node.GetBinaryLabelmapRepresentation(name, segment)
+    if not there or segment.IsEmpty():
+        return np.zeros(shape, bool)
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(segment, grid, on_grid)
+    return vtk_to_numpy(on_grid.GetPointData().GetScalars()).reshape(shape) > 0
+
+
+def _volumes_ml(node) -> dict[str, float]:
+    """Every structure's volume as its segment is now, overlaps included; a region not shown is that of its labels."""
+    voxel_ml = float(np.prod(_grid(node).GetSpacing())) / 1000
+    masks = {name: _mask(node, name) for name in LABELS}
+    for name in NESTED:
+        parts = [masks[label] for label in REGION_LABELS[name]]
+        masks[name] = _mask(node, name) if node.GetSegmentation().GetSegment(name) else np.any(parts, axis=0)
+    return {name: round(float(np.count_nonzero(masks[name])) * voxel_ml, 3) for name in STRUCTURES}
+
+
+def _made(node) -> dict[str, str]:
+    """Segment -> digest of its voxels, as the program made it."""
+    return json.loads(node.GetAttribute(MADE_ATTRIBUTE) or "{}")
+
+
+def _digest(mask: np.ndarray) -> str:
+    return hashlib.sha256(np.packbits(mask)).hexdigest()
+
+
+def _title(reference) -> str:
+    return f"{reference.GetName()} glioma"
 
 
 def _put_segment(node, name: str, mask: np.ndarray) -> None:
@@ -155,6 +196,7 @@ def _put_segment(node, name: str, mask: np.ndarray) -> None:
     matrix = vtk.vtkMatrix4x4()
     _grid(node).GetImageToWorldMatrix(matrix)
     image.SetImageToWorldMatrix(matrix)
+    node.SetAttribute(MADE_ATTRIBUTE, json.dumps({**_made(node), name: _digest(mask)}))
     segmentation = node.GetSegmentation()
     if segmentation.GetSegment(name):
         logic = slicer.vtkSlicerSegmentationsModuleLogic

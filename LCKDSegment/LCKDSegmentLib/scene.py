@@ -21,7 +21,7 @@ from lckd.volumes import DICOM_TAGS, Volume, check_image
 RESULT_ATTRIBUTE = "LCKDSegment.Report"
 """Set on every node that the module made; such nodes are never taken for input."""
 STUDY_ATTRIBUTE = "LCKDSegment.Study"
-"""Set on a volume read from a file: what it shares with the others of its study. A saved scene forgets the folders."""
+"""Set on a volume read from a file: a digest of the folder (or DICOM study). A saved scene forgets the folders."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,11 @@ def propose(scene, database=None, member=None) -> Proposal:
     keys = sorted(groups, key=lambda key: -len(groups[key]))
     proposal.studies = {key: _title(scene, groups[key]) for key in keys}
     wanted = member and proposal.study_of.get(member.GetID())
-    proposal.study = wanted if wanted in groups else keys[0]
+    if wanted and wanted not in groups:  # chosen by hand, since nothing in it was recognised: others are no substitute
+        proposal.studies = {wanted: member.GetName(), **proposal.studies}
+        proposal.study = wanted
+        return proposal
+    proposal.study = wanted or keys[0]
     for modality in MODALITIES:
         if several := groups[proposal.study].get(modality):
             (best, finding), notes = best_of(several)
@@ -188,16 +192,17 @@ def _as_volume(node, database) -> NodeVolume:
 
 
 def _remembered_key(volume: NodeVolume) -> str:
-    """What a volume shares with the others of its study, as it was when the volume was first seen.
+    """What a volume shares with the others of its study: the folder it was in when it was first seen, its case's name.
 
     Reading a saved scene gives all volumes one folder, and volumes of two patients would become one study.
     """
+    place, case = group_key(volume)
     key = volume.node.GetAttribute(STUDY_ATTRIBUTE)
     if key is None:
-        key = hashlib.sha256(" ".join(group_key(volume)).encode()).hexdigest()[:16]  # no names of folders in the scene
+        key = hashlib.sha256(place.encode()).hexdigest()[:16]  # no names of folders in the scene
         if volume.path.name:
             volume.node.SetAttribute(STUDY_ATTRIBUTE, key)
-    return key
+    return f"{key} {case}"
 
 
 def _dicom_tags(node, database) -> dict[str, str]:

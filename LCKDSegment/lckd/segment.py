@@ -86,7 +86,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         del images  # 36 MB each, and the network needs the room
     with stage("segment"):
         windows_done = partial(progress, "segment")
-        probabilities, device, memory_notes = predict_within_memory(
+        probabilities, place, memory_notes = predict_within_memory(
             network, prepared.images, prepared.modalities, model.window, device, windows_done
         )
     progress("write", 0, 1)  # timed by hand: the report, one of the files, holds the time
@@ -102,10 +102,12 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         "alignment": {name: found.as_dict() for name, found in conditioned.alignments.items()},
         "warnings": [*conditioned.warnings, *prepared.warnings],
         "labels": LABEL_CONVENTIONS[request.labels],
-        "device": device.type,
+        "device": place.type,
         "seconds": seconds,
     }
     report = build_report(study, model, millilitres(labels, reference.GetSpacing()), run)
+    if place != device:
+        report["warnings"] += memory_notes
     segments = request.output.name.lower().endswith(SEGMENTATION)
     with Outputs() as outputs:
         outputs.image(label_image(labels, reference, segments, request.labels), request.output)

@@ -50,9 +50,10 @@ def main() -> None:
     host.grab(panel, OUT / "panel-running.png", 520)
     host.process(120, lambda: panel.job is None)
     host.grab(panel, OUT / "panel.png", 520)
-    node, reference = (panel.logic.getParameterNode().GetNodeReference(name) for name in ("Result", "Reference"))
+    node = panel.logic.getParameterNode().GetNodeReference("Result")
+    reference = result_nodes.reference_of(node)
     node.CreateClosedSurfaceRepresentation()
-    found = np.argwhere(np.isin(result_nodes.labels_of(node, reference), [LABELS["NCR"], LABELS["ET"]]))
+    found = np.argwhere(np.isin(result_nodes.labels_of(node), [LABELS["NCR"], LABELS["ET"]]))
     matrix = slicer.util.arrayFromVTKMatrix(_ijk_to_ras(reference))
     centre = matrix @ [*np.median(found, axis=0)[::-1], 1]
     views.montage(host.sceneHost, OUT / "views.png", reference, centre=centre[:3], fieldOfView=190)

@@ -8,7 +8,7 @@ import pytest
 
 from lckd.brain import HOW_TO_GET
 from LCKDSegmentLib.child_process import ChildProcess
-from LCKDSegmentLib.job import _file_name, _in_panel_words
+from LCKDSegmentLib.job import _in_panel_words
 
 
 def wait(child, seconds=20):
@@ -28,13 +28,6 @@ def test_mends_are_in_the_panels_words():
         "T1 shows the skull; click Segment again and let it be installed, or give brains without skull, or go on with "
         "“Find the brain: never” under Advanced"
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "file"), [("AX T1/2: +C", "AX T1_2_ +C"), ("Schädel ..", "Sch_del"), ("..", ""), ("x" * 300, "x" * 80)]
-)
-def test_a_volumes_name_as_a_files(name, file):
-    assert _file_name(name) == file
 
 
 def test_lines_and_status():

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import qt
 import slicer
 
 from lckd.anatomy import LABELS, MODALITIES, STRUCTURES
 from lckd.report import expectation
-from LCKDSegmentLib import dependencies
+from LCKDSegmentLib import dependencies, result_nodes
 
 LONG = 120  # seconds that a segmentation may take on a busy machine
 
@@ -163,6 +164,38 @@ def test_the_chosen_study_is_saved_with_the_scene(host, two_patients, tmp_path):
     assert shown(panel) == {"T1": "patient1_t1", "FLAIR": "patient1_flair"}
 
 
+def test_a_choice_by_hand_keeps_a_study_that_nothing_recognised(host, panel, sequence, tmp_path):
+    (node,) = load(sequence, "T1").values()
+    slicer.util.arrayFromVolume(node)[:] = np.random.default_rng(0).integers(
+        0, 9, slicer.util.arrayFromVolume(node).shape
+    )
+    node.SetName("Series 1")
+    node.GetStorageNode().SetFileName(str(tmp_path / "patient1" / "1.nii.gz"))
+    settle(host)
+    assert shown(panel) == {}
+    panel.ui.selectorFLAIR.setCurrentNode(node)
+    for modality, other in load(sequence, "T1", "T2").items():
+        other.SetName(f"patient2_{modality}")
+        other.GetStorageNode().SetFileName(str(tmp_path / "patient2" / f"{modality}.nii.gz"))
+    settle(host)
+    assert shown(panel) == {"FLAIR": "Series 1"}
+    assert [panel.ui.studyComboBox.itemText(i) for i in range(2)] == ["Series 1", "patient2: T1, T2"]
+
+
+def test_a_study_loaded_while_another_is_segmented_waits(host, running, sequence, tmp_path):
+    panel = running
+    for modality, other in load(sequence, "T1", "T2").items():
+        other.SetName(f"patient2_{modality}")
+        other.GetStorageNode().SetFileName(str(tmp_path / "patient2" / f"{modality}.nii.gz"))
+    assert host.process(LONG, lambda: panel.job is None)
+    settle(host)
+    assert list(shown(panel)) == ["FLAIR"] and panel.ui.volumeTable.rowCount == 5
+    reference = panel.slots.nodes()["FLAIR"]
+    slicer.mrmlScene.RemoveNode(reference)
+    settle(host)
+    assert panel.ui.volumeTable.rowCount == 5, "the result is still there"
+
+
 def test_mixing_patients_by_hand_is_said(host, two_patients):
     panel = two_patients
     assert "different studies" not in panel.ui.costLabel.text
@@ -200,7 +233,17 @@ def test_segment_by_clicking(running, host, tmp_path):
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
     assert segmentation.ContainsRepresentation("Closed surface")
     assert not result.GetDisplayNode().GetSegmentVisibility("ED")
-    # What a person edits has its own volumes in the table, and stays when the button is clicked again.
+    # The table goes with the result.
+    slicer.mrmlScene.RemoveNode(result)
+    settle(host)
+    assert panel.ui.volumeTable.rowCount == 0
+
+
+def test_edits_have_their_volumes_and_stay(running, host):
+    panel = running
+    assert host.process(LONG, lambda: panel.job is None)
+    result = panel.logic.getParameterNode().GetNodeReference("Result")
+    report = result_nodes.report_of(result)
     empty = slicer.vtkOrientedImageData()
     result.GetBinaryLabelmapRepresentation("ED", empty)
     empty.GetPointData().GetScalars().Fill(0)
@@ -212,10 +255,15 @@ def test_segment_by_clicking(running, host, tmp_path):
     assert "edited" in panel.ui.warningLabel.text
     panel.ui.copyButton.click()
     assert "(ED)\t0.0 mL" in qt.QApplication.clipboard().text()
-    # The table goes with the result.
-    slicer.mrmlScene.RemoveNode(result)
+    panel.ui.segmentButton.click()
+    assert host.process(LONG, lambda: panel.job is None)
+    second = panel.logic.getParameterNode().GetNodeReference("Result")
+    assert second is not result and panel.ui.resultButton.text == f"Result: {second.GetName()}"
+    assert panel.ui.volumeTable.item(row, 1).text() != "0.0" and "edited" not in panel.ui.warningLabel.text
+    assert result_nodes.edited(result) and not result.GetDisplayNode().GetVisibility()
+    slicer.mrmlScene.RemoveNode(second)
     settle(host)
-    assert panel.ui.volumeTable.rowCount == 0
+    assert panel.ui.volumeTable.item(row, 1).text() == "0.0"
 
 
 @pytest.mark.parametrize("how", ["button", "scene", "module"])

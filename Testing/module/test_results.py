@@ -120,24 +120,46 @@ def erase(node, name):
     logic.SetBinaryLabelmapToSegment(segment, node, name, logic.MODE_REPLACE)
 
 
+@pytest.mark.parametrize(("name", "overlap"), [("WT", False), ("NCR", True)])
+def test_every_edit_is_noticed(reference, labels, name, overlap):
+    """Also of the nested regions, and of what lies under another segment."""
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=True)
+    assert not result_nodes.edited(node)
+    if overlap:  # necrosis painted over oedema, both kept
+        under = slicer.vtkOrientedImageData()
+        node.GetBinaryLabelmapRepresentation("ED", under)
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        logic.SetBinaryLabelmapToSegment(under, node, name, logic.MODE_MERGE_MAX)
+    else:
+        erase(node, name)
+    assert result_nodes.edited(node)
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is None
+    result_nodes.set_nested(node, False)
+    assert result_nodes.edited(node) == overlap, "the regions are gone, and with them what was edited of them"
+
+
 def test_edited_segments_have_their_own_volumes_and_are_not_written_over(reference, labels):
     report = {**REPORT, "volumes_ml": millilitres(labels, reference.GetSpacing())}
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, report, nested=False)
     assert result_nodes.current_report(node) == report
-    assert result_nodes.to_fill(slicer.mrmlScene, reference) is node
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is node
+    assert node.GetDisplayNode().GetVisibility()
     erase(node, "NCR")
     found = result_nodes.current_report(node)
     assert found["volumes_ml"] == millilitres(labels * (labels != LABELS["NCR"]), reference.GetSpacing())
     assert "edited" in found["warnings"][0] and result_nodes.report_of(node) == report
-    assert result_nodes.to_fill(slicer.mrmlScene, reference) is None
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is None
+    assert not node.GetDisplayNode().GetVisibility(), "two results of one study would hide each other"
 
 
-def test_each_reference_has_its_own_result(reference, labels):
+def test_a_result_is_of_its_reference(reference, labels):
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
     other = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="another patient")
-    assert result_nodes.to_fill(slicer.mrmlScene, other) is None
+    assert result_nodes.make_room(slicer.mrmlScene, {other.GetID()}) is None
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "somebody else's")
-    assert result_nodes.results(slicer.mrmlScene) == [(node, reference)]
+    assert result_nodes.results(slicer.mrmlScene) == [node]
+    again = result_nodes.show_result(slicer.mrmlScene, labels, other, REPORT, nested=False, node=node)
+    assert again.GetName() == "another patient glioma" and result_nodes.reference_of(again) is other
 
 
 def test_the_command_lines_file_opens_as_segments(reference, labels, tmp_path):

@@ -116,7 +116,7 @@ def test_raw_study_goes_through_the_module(host, panel, data):
     assert host.dialogs.shown == []
     parameters = panel.logic.getParameterNode()
     report = result_nodes.report_of(parameters.GetNodeReference("Result"))
-    assert result_nodes.results(slicer.mrmlScene)[0][1] is nodes[0]
+    assert result_nodes.reference_of(result_nodes.results(slicer.mrmlScene)[0]) is nodes[0]
     assert any("brain found by deepbet" in step for step in report["preprocessing"])
     assert report["alignment"]["FLAIR"]["offset_mm"] > 10
     assert nodes[0].GetParentTransformNode() is None and nodes[1].GetParentTransformNode() is not None

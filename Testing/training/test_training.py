@@ -191,10 +191,10 @@ def test_a_model_folder_is_made_again_from_itself(whole, phantoms, tmp_path, mon
     """The same numbers and words without the run, which nobody else has."""
     monkeypatch.setattr(export, "write_phantoms", lambda *a, **k: write_small_phantoms(a[0], 1, 48, 1.5, k["seed"]))
     (tmp_path / "before.md").write_text("It was begun twice.")
-    options = ["--data", str(phantoms), "--version", "1.2.3"]
-    first, again = tmp_path / "first", tmp_path / "again"
-    assert main(["export", str(whole), "--out", str(first), *options, "--history", str(tmp_path / "before.md")]) == 0
-    assert main(["export", str(first), "--out", str(again), *options]) == 0
+    data, first, again = ["--data", str(phantoms)], tmp_path / "first", tmp_path / "again"
+    told = ["--version", "1.2.3", "--history", str(tmp_path / "before.md")]
+    assert main(["export", str(whole), "--out", str(first), *data, *told]) == 0
+    assert main(["export", str(first), "--out", str(again), *data]) == 0
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     for file in files:

@@ -37,7 +37,7 @@ def add_commands(verbs) -> None:
     export.add_argument("run_folder", type=Path, metavar="RUN", help="or a model folder, to make it again")
     export.add_argument("--out", type=Path, required=True, metavar="MODEL_DIR")
     export.add_argument("--data", type=Path, metavar="DIR", help="labelled cases, if they have moved")
-    export.add_argument("--version", default="0.1.0")
+    export.add_argument("--version", help="default: 0.1.0, or a model folder's own")
     export.add_argument("--history", type=Path, metavar="FILE", help="what came before the run, a text for the card")
     export.set_defaults(run=_export)
     elect = verbs.add_parser("elect", help="each sequence alone on labelled cases, and who would teach")

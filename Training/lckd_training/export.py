@@ -44,6 +44,7 @@ class Finished:
     iteration: int
     elections: list[dict]
     records: Path
+    version: str = "0.1.0"
 
 
 def finished(folder: Path) -> Finished:
@@ -52,18 +53,21 @@ def finished(folder: Path) -> Finished:
     if (folder / CARD).is_file():
         model, records = load_model(folder), folder / RECORDS
         elections = [json.loads(line) for line in (records / ELECTIONS).read_text().splitlines()]
-        return Finished(model.network(), read_recipe(records), model.card["training"]["iterations"], elections, records)
+        card = model.card
+        iterations, version = card["training"]["iterations"], card["version"]
+        return Finished(model.network(), read_recipe(records), iterations, elections, records, version)
     network, config, state = averaged_network(folder)
     return Finished(network, config, state["iteration"], state["elections"], folder)
 
 
 def export(
-    run: Path, out: Path, data: Path | None = None, version: str = "0.1.0", history: Path | None = None, echo=print
+    run: Path, out: Path, data: Path | None = None, version: str | None = None, history: Path | None = None, echo=print
 ) -> Path:
     """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``.
 
     Args:
         run: a run folder, or a model folder made before, which is then made again from its weights and records.
+        version: None: the model folder's, or 0.1.0.
         history: a text file on what came before the run, for the card; None: what the records hold, if anything.
 
     Raises:
@@ -100,7 +104,7 @@ def export(
     card = {
         "format": FORMAT,
         "name": config.name,
-        "version": version,
+        "version": version or done.version,
         "licence": LICENCE,
         "architecture": config.network,
         "parameters": sum(p.numel() for p in network.parameters()),
