@@ -1,7 +1,7 @@
 """Weights on disk: a convolution's kernels in eight bits with a scale for each output channel, the rest in fp16.
 
-Half the size of fp16 throughout. The kernels move by half a percent, about as much as bfloat16 rounds; what that costs is
-in Training/README.md. Models all in fp16 are read as before.
+Half the size of fp16 throughout. Kernels move by half a percent, about as much as bfloat16 rounds; Training/README.md
+has what that costs. Models all in fp16 are read as before.
 """
 
 import torch
