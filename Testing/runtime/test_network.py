@@ -10,14 +10,14 @@ import SimpleITK as sitk
 import torch
 
 from lckd import inference
-from lckd.anatomy import MODALITIES
+from lckd.anatomy import LABELS, MODALITIES, REGIONS
 from lckd.errors import InputError
 from lckd.inference import count_windows, nested, predict
 from lckd.model_folder import load_model
 from lckd.network import Convolution, Fusion, Network, depth_to_space, space_to_depth
 from lckd.normalisation import InstanceNormLeakyReLU, _Fused
 from lckd.postprocessing import apply_rules
-from lckd.preprocessing import prepare
+from lckd.preprocessing import labels_to_regions, prepare
 
 CPU = torch.device("cpu")
 
@@ -276,9 +276,12 @@ def test_no_room_at_all_is_one_line(monkeypatch):
 
 
 @pytest.mark.skipif(not inference.has_bfloat16(), reason="this processor has no bfloat16")
-@pytest.mark.parametrize("available", [("T1ce", "FLAIR"), ("T2",)])
-def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch, available):
-    """Equal to float32 within 0.005 Dice, rules of size included, on a case the bundled model was not trained on."""
+@pytest.mark.parametrize(("available", "alike"), [(("T1ce", "FLAIR"), 0.995), (("T2",), 0.99)])
+def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch, available, alike):
+    """As good as float32 within 0.005 Dice, rules of size included, on a case the bundled model was not trained on.
+
+    And nearly the same voxels; from T2 alone, which does not show enhancement, its outline is less sure of itself.
+    """
     case = brats_case("Brats18_CBICA_AME_1")
     volumes = {m: sitk.ReadImage(str(case / f"{case.name}_{m.lower()}.nii.gz"), sitk.sitkFloat32) for m in available}
     model = load_model(None)
@@ -287,6 +290,13 @@ def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch, available
     half = apply_rules(inference.predict(*arguments), model.rules, 1e-3)[0] > 0.5
     monkeypatch.setattr(inference, "precision", lambda device: nullcontext())
     full = apply_rules(inference.predict(*arguments), model.rules, 1e-3)[0] > 0.5
-    for region, (a, b) in enumerate(zip(half, full, strict=True)):
-        dice = 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
-        assert dice >= 0.995, f"region {region}: {dice}"
+    labels = sitk.ReadImage(str(case / f"{case.name}_seg.nii.gz"))
+    aligned = sitk.GetArrayFromImage(sitk.Resample(labels, prepared.grid, sitk.Transform(), sitk.sitkNearestNeighbor))
+    truth = labels_to_regions(aligned[prepared.box], LABELS)
+    for region, a, b, true in zip(REGIONS, half, full, truth, strict=True):
+        assert dice(a, b) >= alike, f"{region}: {dice(a, b)}"
+        assert true.any() and abs(dice(a, true) - dice(b, true)) <= 0.005, f"{region}: {dice(a, true)}, {dice(b, true)}"
+
+
+def dice(a, b) -> float:
+    return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
