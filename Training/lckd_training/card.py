@@ -91,7 +91,7 @@ def hopeless_words(rows: list[dict]) -> str:
 def healthy_words(healthy: dict[str, list[float]], data: str) -> str:
     """What was taken for tumour in healthy phantoms, by the sequences given."""
     taken = "; ".join(f"{subset} {', '.join(f'{v:.1f}' for v in volumes)}" for subset, volumes in healthy.items())
-    kind = ", of the kind that some of the training cases are," if "Phantom" in data else ""
+    kind = " (phantoms are among the training cases, too)" if "Phantom" in data else ""
     count = len(next(iter(healthy.values())))
     return f"In {count} phantoms of healthy brains{kind} it takes for tumour, in mL: {taken}. It should be 0."
 
@@ -102,7 +102,7 @@ def card_text(card: dict, rows: list[dict], healthy: dict[str, list[float]], ele
     brats = "brats" in f"{training['data']} {election['validation_cases']}".lower()
     plot = f"\n![The elections of the run]({RECORDS}/{PLOT})\n" if len(training["elections"]) > 1 else ""
     seen = "adult gliomas before treatment" if brats else "the cases named above"
-    seen += " and phantoms of healthy brains" if brats and "Phantom" in training["data"] else ""
+    seen += " and phantoms" if brats and "Phantom" in training["data"] else ""
     steps = training["iterations"]
     held = training["recipe"]["elect_on"] == "held_out"
     chose = ", which also chose the teachers" if held else ""

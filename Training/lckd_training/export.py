@@ -172,18 +172,17 @@ def healthy_millilitres(model: Path, picture: Path) -> dict[str, list[float]]:
     The one where it takes most is drawn: a failure that can be shown, since it is no patient's.
     """
     found: dict[str, list[float]] = {}
-    most = -1.0
+    worst, most = None, -1.0
     with tempfile.TemporaryDirectory() as folder:
         for study in write_phantoms(Path(folder), PHANTOMS, size=128, seed=7, healthy=True):
             for subset in HEALTHY_SUBSETS:
                 given = {name: study / f"{study.name}_{name.lower()}.nii.gz" for name in subset}
-                drawn = Path(folder) / f"{study.name}.png"
-                report = segment(Request([], drawn.with_suffix(".nii.gz"), given, model, picture=drawn))
-                volume = report["volumes_ml"]["WT"]
+                request = Request([], Path(folder) / "labels.nii.gz", given, model)
+                volume = segment(request)["volumes_ml"]["WT"]
                 found.setdefault(subset_name(subset), []).append(volume)
                 if volume > most:
-                    most = volume
-                    shutil.copyfile(drawn, picture)
+                    worst, most = replace(request, picture=picture), volume
+        segment(worst)
     return found
 
 
