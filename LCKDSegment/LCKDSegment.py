@@ -293,13 +293,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         last = self._parameters.GetNodeReference("Result") if self._parameters else None
         if last and result_nodes.report_of(last) and result_nodes.reference_of(last) is None:
             return last  # nothing tells of which study it is but its name
-        studies = {self._proposal.study_of.get(node.GetID()) for node in self.slots.nodes().values()}
-        found = [
-            node
-            for node in result_nodes.results(slicer.mrmlScene)
-            if (reference := result_nodes.reference_of(node))
-            and self._proposal.study_of.get(reference.GetID()) in studies
-        ]
+        found = result_nodes.results_of(slicer.mrmlScene, self._proposal.volumes_beside(self.slots.nodes()))
         return last if last in found else found[-1] if found else None
 
     def onNestedToggled(self, nested):
@@ -425,10 +419,7 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         options = {"device": device, "register": register, "brain": brain}
         job = SegmentationJob(images, inputs, self.python, folder, options, slicer.app.temporaryPath, warnings)
         job.node_ids = {modality: node.GetID() for modality, node in nodes.items()}
-        job.study_ids = set(job.node_ids.values())
-        if proposal:
-            studies = {proposal.study_of.get(node_id) for node_id in job.study_ids}
-            job.study_ids |= {node_id for node_id, of in proposal.study_of.items() if of in studies}
+        job.study_ids = (proposal or Proposal()).volumes_beside(nodes)
         return job
 
     def _doubts(self, nodes, proposal):

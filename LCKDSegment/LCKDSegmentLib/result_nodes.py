@@ -57,6 +57,11 @@ def results(scene) -> list:
     return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene) if report_of(node)]
 
 
+def results_of(scene, volume_ids: set[str]) -> list:
+    """The results whose reference is one of these volumes (node IDs), in the order they were made."""
+    return [node for node in results(scene) if (volume := reference_of(node)) and volume.GetID() in volume_ids]
+
+
 def reference_of(node):
     """The volume on whose grid a result was made; None where that is no longer in the scene."""
     return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
@@ -67,7 +72,7 @@ def make_room(scene, volume_ids: set[str]):
 
     What a person has edited is not filled.
     """
-    of_study = [node for node in results(scene) if (volume := reference_of(node)) and volume.GetID() in volume_ids]
+    of_study = results_of(scene, volume_ids)
     free = [node for node in of_study if not edited(node)]
     for node in of_study:
         if node not in free[-1:] and node.GetDisplayNode():

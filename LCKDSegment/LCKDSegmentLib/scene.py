@@ -88,6 +88,12 @@ class Proposal:
         """Whether these volumes (modality -> node) are not of one study, as far as the scene tells."""
         return len({self.study_of.get(node.GetID()) for node in nodes.values()}) > 1
 
+    def volumes_beside(self, nodes: dict) -> set[str]:
+        """The node IDs of these volumes (modality -> node) and of all others of their studies."""
+        ids = {node.GetID() for node in nodes.values()}
+        studies = {self.study_of[node_id] for node_id in ids if node_id in self.study_of}
+        return ids | {node_id for node_id, of in self.study_of.items() if of in studies}
+
 
 def candidate_nodes(scene) -> list:
     """Scalar volumes that may be MR sequences: no label maps, no colour volumes, none hidden, none of our own."""

@@ -122,7 +122,7 @@ def predict_within_memory(
                 if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
                     if place.type == "cpu":
                         raise
-                    why = str(error).strip().splitlines()[0][:100] if str(error).strip() else type(error).__name__
+                    why = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
                     notes.append(f"{place.type} failed ({why}); went on with the CPU")
                     break
                 size = " x ".join(map(str, edges))

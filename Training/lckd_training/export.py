@@ -80,6 +80,7 @@ def export(
     config, network = done.config, done.network
     if history and not history.is_file():
         raise InputError(f"{history}: no such file; --history names a text for the card")
+    history = history or done.records / HISTORY
     election = done.elections[-1] if done.elections else {"teachers": {}, "scores": {}, "iteration": 0}
     split = json.loads((done.records / SPLIT).read_text())
     if not (data or config.data):
@@ -133,15 +134,16 @@ def export(
     check_card(card, out / CARD)
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n")
     (partial / RECORDS / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
-    for name in (SPLIT, LOSSES, ELECTIONS, PLOT, HISTORY):
+    for name in (SPLIT, LOSSES, ELECTIONS, PLOT):
         if (done.records / name).is_file():
             shutil.copyfile(done.records / name, partial / RECORDS / name)
-    if history:
+    told = ""
+    if history.is_file():
         shutil.copyfile(history, partial / RECORDS / HISTORY)
+        told = history.read_text()
     echo("segmenting phantoms")
     healthy = healthy_millilitres(partial, partial / HEALTHY)
     draw_failures(network, config, partial / "evaluation")
-    told = (partial / RECORDS / HISTORY).read_text() if (partial / RECORDS / HISTORY).is_file() else ""
     (partial / "README.md").write_text(card_text(card, rows, healthy, done.elections, told))
     shutil.rmtree(partial / CACHE, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
@@ -192,19 +194,8 @@ def draw_failures(network: nn.Module, config: Config, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         list(write_phantoms(Path(folder), PHANTOMS, size=128, seed=7))
         cases = [replace(case, files={"T2": case.files["T2"]}) for case in find_cases(folder)]
-        for case in cases:
-            prepared = cached(case, Preprocessing(), Path(folder) / CACHE)
-            in_memory = replace(prepared, images=np.array(prepared.images), labels=np.array(prepared.labels))
-            del prepared
-            evaluate(
-                network,
-                [in_memory],
-                config.window,
-                choose_device("auto"),
-                config.rules,
-                lambda words: None,
-                wanted=[("T2",)],
-                worst=worst,
-                dice_only=True,
-            )
+        mapped = (cached(case, Preprocessing(), Path(folder) / CACHE) for case in cases)
+        in_memory = [replace(case, images=np.array(case.images), labels=np.array(case.labels)) for case in mapped]
+    device, silent = choose_device("auto"), lambda words: None
+    evaluate(network, in_memory, config.window, device, config.rules, silent, [("T2",)], worst=worst, dice_only=True)
     worst.write(out)
