@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import qt
 import slicer
+from editing import erase
 
 from lckd.anatomy import LABELS, MODALITIES, STRUCTURES
 from lckd.report import expectation
@@ -244,11 +245,7 @@ def test_edits_have_their_volumes_and_stay(running, host):
     assert host.process(LONG, lambda: panel.job is None)
     result = panel.logic.getParameterNode().GetNodeReference("Result")
     report = result_nodes.report_of(result)
-    empty = slicer.vtkOrientedImageData()
-    result.GetBinaryLabelmapRepresentation("ED", empty)
-    empty.GetPointData().GetScalars().Fill(0)
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
-    logic.SetBinaryLabelmapToSegment(empty, result, "ED", logic.MODE_REPLACE)
+    erase(result, "ED")
     settle(host)
     row = list(STRUCTURES).index("ED")
     assert panel.ui.volumeTable.item(row, 1).text() == "0.0" and report["volumes_ml"]["ED"] > 0.1

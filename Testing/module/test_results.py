@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from editing import erase
 
 from lckd.anatomy import LABELS, STRUCTURES, terminology_entry
 from lckd.results import millilitres
@@ -110,14 +111,6 @@ def test_nested_regions_lie_on_the_labels_wherever_the_reference_has_gone(refere
         bounds[name] = segment.GetBounds()
     assert np.allclose(bounds["ED"], bounds["WT"])
     assert (result_nodes.labels_of(node) == labels).all()
-
-
-def erase(node, name):
-    segment = slicer.vtkOrientedImageData()
-    node.GetBinaryLabelmapRepresentation(name, segment)
-    segment.GetPointData().GetScalars().Fill(0)
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
-    logic.SetBinaryLabelmapToSegment(segment, node, name, logic.MODE_REPLACE)
 
 
 @pytest.mark.parametrize(("name", "overlap"), [("WT", False), ("NCR", True)])

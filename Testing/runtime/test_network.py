@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from overlap import dice
 
 from lckd import inference
 from lckd.anatomy import LABELS, MODALITIES, REGIONS
@@ -296,7 +297,3 @@ def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch, available
     for region, a, b, true in zip(REGIONS, half, full, truth, strict=True):
         assert dice(a, b) >= alike, f"{region}: {dice(a, b)}"
         assert true.any() and abs(dice(a, true) - dice(b, true)) <= 0.005, f"{region}: {dice(a, true)}, {dice(b, true)}"
-
-
-def dice(a, b) -> float:
-    return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))

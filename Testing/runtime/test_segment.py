@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 import slicerio
 import torch
+from overlap import dice
 from PIL import Image
 
 import lckd.segment as segment_module
@@ -30,10 +31,6 @@ HELD_OUT = "Brats18_2013_11_1"
 
 def labels_of(path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
 
 
 def run(inputs: dict[str, Path], output: Path, **options) -> dict:
