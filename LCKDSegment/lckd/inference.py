@@ -13,6 +13,7 @@ from .errors import InputError
 from .network import Network
 
 OVERLAP = 0.25
+SHIFT = 5  # voxels: the mirror image lies otherwise on the network's grids of 2 to 32 mm, and errs otherwise
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
@@ -57,6 +58,8 @@ def predict(
 ) -> np.ndarray:
     """Probabilities float32 (3, z, y, x) in the order of REGIONS, nested, of images (k, z, y, x) of these modalities.
 
+    Of a ``mirrored`` network they are the mean over the images and their mirror image along x, left to right.
+
     Args:
         window: edges (z, y, x) in voxels of what is looked at in one go. Larger images are taken in several such
             windows, which overlap by a quarter and are blended by a Gaussian.
@@ -66,7 +69,8 @@ def predict(
         fitting = (-(-n // network.stride) * network.stride for n in images.shape[1:])
         window = tuple(min(pair) for pair in zip(window, fitting, strict=True))
     images = torch.from_numpy(np.ascontiguousarray(images))[None]
-    total = count_windows(images.shape[2:], window)
+    mirrored = getattr(network, "mirrored", False)
+    total = count_windows(images.shape[2:], window) * (2 if mirrored else 1)
     done = 0
 
     def infer(patch: Tensor) -> Tensor:
@@ -78,22 +82,37 @@ def predict(
             progress(done, total)
         return probabilities
 
-    if total == 1:
-        depth, height, width = images.shape[2:]
-        margins = [edge - n for edge, n in zip(window, (depth, height, width), strict=True)]
-        z, y, x = (margin // 2 for margin in margins)
-        whole = functional.pad(images, [m for margin in reversed(margins) for m in (margin // 2, margin - margin // 2)])
-        probabilities = infer(whole.to(device)).cpu()[..., z : z + depth, y : y + height, x : x + width]
-    else:
-        from monai.inferers import sliding_window_inference  # two seconds to import, and most brains need no windows
-
-        probabilities = sliding_window_inference(
-            images, window, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
-        )
+    probabilities = _in_windows(images, window, infer, device)
+    if mirrored:
+        mirror_image = _in_windows(images.flip(-1), window, infer, device, SHIFT).flip(-1)
+        probabilities = (probabilities + mirror_image) / 2
     probabilities = probabilities[0].numpy()
     if not np.isfinite(probabilities).all():
         raise InputError(f"the network's output on {device.type} is not a number; try --device cpu")
     return nested(probabilities)
+
+
+def _in_windows(
+    images: Tensor, window: tuple[int, int, int], infer: Callable, device: torch.device, shift: int = 0
+) -> Tensor:
+    """What ``infer`` makes of images (1, k, z, y, x), on the CPU.
+
+    Args:
+        shift: how far from a sole window's beginning the images lie, as far as it has room.
+    """
+    size = images.shape[2:]
+    if count_windows(size, window) > 1:
+        from monai.inferers import sliding_window_inference  # two seconds to import, and most brains need no windows
+
+        return sliding_window_inference(
+            images, window, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
+        )
+    margins = [edge - n for edge, n in zip(window, size, strict=True)]
+    before = [min(shift, margin) for margin in margins]
+    pairs = zip(before, margins, strict=True)
+    whole = functional.pad(images, [m for first, margin in reversed([*pairs]) for m in (first, margin - first)])
+    there = tuple(slice(first, first + n) for first, n in zip(before, size, strict=True))
+    return infer(whole.to(device)).cpu()[(..., *there)]
 
 
 def predict_within_memory(

@@ -126,7 +126,7 @@ class Network(nn.Module):
         guidance: imagine the bottleneck features of missing modalities named in the buffer ``guided``.
         brain_norm: normalise by the brain's voxels alone, features being zero elsewhere, so that the result
             hardly depends on how much background a window holds. Models made before this lack it.
-        mirrored: ``forward``, which is inference, is the mean over the images and their left-right mirror images.
+        mirrored: whether ``predict`` takes the mean over the images and their left-right mirror images.
     """
 
     def __init__(
@@ -214,12 +214,6 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
         """Logits (batch, 3, z, y, x) of images (batch, k, z, y, x), whose k channels are these modalities."""
-        logits = self._as_it_lies(images, modalities)
-        if self.mirrored:
-            logits = (logits + self._as_it_lies(images.flip(-1), modalities).flip(-1)) / 2
-        return logits
-
-    def _as_it_lies(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
         batch, count = images.shape[:2]
         chosen = [MODALITIES.index(name) for name in modalities]
         available = torch.zeros(batch, len(MODALITIES), dtype=torch.bool, device=images.device)

@@ -71,10 +71,10 @@ def test_one_window_is_what_a_sliding_one_gives(network):
 
     images = np.random.default_rng(0).normal(size=(2, 30, 32, 20)).astype(np.float32)
     whole = predict(network, images, ("T1", "T2"), (32, 32, 32), CPU)
-    padded = torch.nn.functional.pad(torch.from_numpy(images)[None], (6, 6, 0, 0, 1, 1))
+    padded = torch.nn.functional.pad(torch.from_numpy(images)[None], (0, 12, 0, 0, 0, 2))
     with inference.precision(CPU), torch.inference_mode():
         slid = sliding_window_inference(padded, (32,) * 3, 1, lambda x: network(x, ("T1", "T2")).float().sigmoid())
-    assert np.allclose(whole, nested(slid[0, :, 1:31, :, 6:26].numpy()), atol=1e-5)
+    assert np.allclose(whole, nested(slid[0, :, :30, :, :20].numpy()), atol=1e-5)
 
 
 def test_segmenting_needs_no_monai():
@@ -200,10 +200,28 @@ def test_background_changes_nothing(modalities):
 
 def test_a_mirrored_network_knows_no_left_and_right():
     torch.manual_seed(0)
-    network, images = Network([4, 8], 1, mirrored=True).eval(), torch.randn(1, 2, 16, 16, 16)
-    with torch.no_grad():
-        as_it_lies, mirror_image = network(images, ("T1", "T2")), network(images.flip(-1), ("T1", "T2"))
-    assert torch.allclose(as_it_lies, mirror_image.flip(-1), atol=1e-5)
+    network, images = Network([4, 8], 1, mirrored=True).eval(), torch.randn(2, 16, 16, 16).numpy()
+    once = Network([4, 8], 1).eval()
+    once.load_state_dict(network.state_dict())
+    found, mirror_image = (predict(network, i, ("T1", "T2"), (16,) * 3, CPU) for i in (images, images[..., ::-1]))
+    assert np.allclose(found, mirror_image[..., ::-1], atol=1e-5)
+    assert not np.allclose(found, predict(once, images, ("T1", "T2"), (16,) * 3, CPU), atol=1e-3)
+
+
+def test_the_mirror_image_lies_otherwise_on_the_networks_grids(monkeypatch):
+    """Five voxels further where the window has room; what is found comes back to where it is."""
+    network, seen = Network([4, 8], 1, mirrored=True).eval(), []
+
+    def forward(self, x, modalities):
+        seen.append(np.unravel_index(x.argmax().item(), x.shape[2:]))
+        return torch.cat([x, x, x], 1) * 20 - 10
+
+    monkeypatch.setattr(Network, "forward", forward)
+    images, steps = np.zeros((1, 10, 14, 16), np.float32), []
+    images[0, 3, 2, 1] = 1
+    found = predict(network, images, ("T1",), (16, 16, 16), CPU, lambda done, of: steps.append((done, of)))
+    assert seen == [(3, 2, 1), (3 + 5, 2 + 2, 15 - 1)]
+    assert np.argwhere(found[0] > 0.5).tolist() == [[3, 2, 1]] and steps == [(1, 2), (2, 2)]
 
 
 def test_a_window_is_no_larger_than_the_study_needs(monkeypatch):

@@ -164,8 +164,10 @@ def _measure(signal: np.ndarray, brain: np.ndarray, rng: np.random.Generator) ->
 
 def _smooth_noise(shape: tuple[int, ...], knots: int, rng: np.random.Generator) -> np.ndarray:
     """Smooth random values of about unit deviation, with ``knots`` free values along each axis."""
-    coarse = rng.standard_normal((knots,) * 3)
-    field = zoom(coarse, [n / knots for n in shape], order=3, mode="nearest", grid_mode=True)
+    field = rng.standard_normal((knots,) * 3)
+    for n in shape:  # splines are linear and separable: one matrix an axis is a hundred times faster than zooming
+        spline = [zoom(knot, n / knots, order=3, mode="nearest", grid_mode=True) for knot in np.eye(knots)]
+        field = np.tensordot(field, spline, (0, 0))
     return field / field.std()
 
 
