@@ -23,6 +23,8 @@ def check_nifti(path: Path) -> None:
     try:
         with gzip.open(path) if compressed else path.open("rb") as stream:
             _check(stream, path)
+            while stream.read(BLOCK):  # gzip compares its checksum at the very end
+                pass
     except EOFError:
         raise InputError(f"{path}: the file ends too early (truncated); copy or download it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:

@@ -1,5 +1,6 @@
 """Every bad input ends in exit status 2 and one clear line, with nothing written."""
 
+import gzip
 import json
 import os
 import resource
@@ -62,6 +63,15 @@ def test_truncated_gzip(refused, sequence, tmp_path):
     whole = sequence("T2").read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     refused([path], "t2.nii.gz", "too early")
+
+
+def test_one_wrong_bit_in_a_compressed_file(refused, tmp_path, sequence):
+    """Unpacked it may well have the right length: its checksum tells."""
+    path = tmp_path / "t2.nii.gz"
+    data = bytearray(gzip.compress(gzip.decompress(sequence("T2").read_bytes())))
+    data[-6] ^= 1
+    path.write_bytes(data)
+    refused([path], "t2.nii.gz", "not a valid gzip file")
 
 
 def test_truncated_without_compression(refused, tmp_path):

@@ -1,6 +1,8 @@
 """Labelled cases as they lie on disk: nnU-Net, Decathlon, BraTS with holes, and what is not understood."""
 
 import json
+import os
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +12,8 @@ import SimpleITK as sitk
 from lckd.anatomy import LABELS, MODALITIES
 from lckd.errors import InputError
 from lckd.preprocessing import Preprocessing
-from lckd_training.data import cached, prepared_cases
-from lckd_training.layouts import describe, find_cases
+from lckd_training.data import cached, patient, prepared_cases
+from lckd_training.layouts import Channel, describe, find_cases
 from lckd_training.phantom import write_phantoms
 
 
@@ -141,6 +143,76 @@ def test_labels_that_lie_elsewhere_are_refused(brats, tmp_path):
     sitk.WriteImage(label, str(tmp_path / "far.nii.gz"))
     with pytest.raises(InputError, match="lie elsewhere than the images"):
         cached(replace(case, label=tmp_path / "far.nii.gz"), Preprocessing(), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: np.where(np.arange(a.shape[1])[:, None] < 3, 2, a), r"\d\d% of its labels lie elsewhere"),
+        (lambda a: a * np.float32(0.7), "not whole numbers"),
+        (lambda a: np.stack([a, a]), "not one 3-D volume of labels"),
+    ],
+)
+def test_labels_that_are_none_are_refused(brats, tmp_path, change, words):
+    case = find_cases(brats)[0]
+    label = sitk.ReadImage(str(case.label))
+    changed = sitk.GetImageFromArray(change(sitk.GetArrayFromImage(label)), isVector=False)
+    if changed.GetDimension() == 3:
+        changed.CopyInformation(label)
+    sitk.WriteImage(changed, str(tmp_path / "label.nii.gz"))
+    with pytest.raises(InputError, match=words):
+        cached(replace(case, label=tmp_path / "label.nii.gz"), Preprocessing(), tmp_path / "cache")
+
+
+def test_labels_a_program_stored_scaled_are_read_as_meant(brats, tmp_path):
+    """Otherwise 1.992, nibabel's rounding of 2, would be cut to 1: oedema taken for necrosis."""
+    case = find_cases(brats)[0]
+    label = sitk.ReadImage(str(case.label))
+    changed = sitk.GetArrayFromImage(label) * np.float32(0.996)
+    image = sitk.GetImageFromArray(changed)
+    image.CopyInformation(label)
+    sitk.WriteImage(image, str(tmp_path / "scaled.nii.gz"))
+    read = cached(replace(case, label=tmp_path / "scaled.nii.gz"), Preprocessing(), tmp_path / "cache").labels
+    assert np.array_equal(read, cached(case, Preprocessing(), tmp_path / "cache").labels) and {2, 4} <= {
+        *np.unique(read)
+    }
+
+
+def test_a_case_with_its_skull_is_refused_and_one_that_fits_badly_told(brats, tmp_path):
+    case = find_cases(brats)[0]
+    t1 = sitk.ReadImage(str(case.files["T1"].path))
+    values = sitk.GetArrayFromImage(t1)
+    noisy = values + np.random.default_rng(0).integers(1, 9, values.shape)
+    half = np.where(np.arange(len(values))[:, None, None] < 0.55 * len(values), 0, values)
+    changed = {}
+    for name, array in (("noisy", noisy), ("half", half)):
+        image = sitk.GetImageFromArray(array.astype(np.int16))
+        image.CopyInformation(t1)
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+        changed[name] = replace(case, files={**case.files, "T1": Channel(tmp_path / f"{name}.nii.gz")})
+    with pytest.raises(InputError, match="T1: shows the skull"):
+        cached(changed["noisy"], Preprocessing(), tmp_path / "cache")
+    told = []
+    prepared_cases([changed["half"]], Preprocessing(), tmp_path / "cache", skip_bad=False, echo=told.append)
+    assert len(told) == 1 and "T1 covers only" in told[0] and case.name in told[0]
+
+
+def test_a_thousand_cases_do_not_hold_a_thousand_files(brats, tmp_path):
+    """Also: what is sent to a loader's process is a name, not the voxels."""
+    case = cached(find_cases(brats)[0], Preprocessing(), tmp_path)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    many = [replace(case, name=str(i)) for i in range(50)]
+    assert all(one.labels.any() and one.images.any() and one.foreground.any() for one in many)
+    assert (len(os.listdir("/proc/self/fd")) if before else 0) <= before + 2
+    assert len(pickle.dumps(case)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [("BraTS-GLI-00005-100", "BraTS-GLI-00005"), ("site1-000", "site1-000"), ("BraTS2021_00005", "BraTS2021_00005")],
+)
+def test_only_brats_names_end_in_a_time_point(name, of):
+    assert patient(name) == of
 
 
 def test_channels_that_are_named_anew_are_prepared_anew(brats, tmp_path):

@@ -1,6 +1,7 @@
 """What a researcher reads: comparisons, worst cases, the elections' plot, chosen subsets."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from lckd.anatomy import MODALITIES, subset_name, subsets
 from lckd.errors import InputError
 from lckd_training.cli import _subsets
 from lckd_training.comparison import compare
-from lckd_training.data import CachedCase
 from lckd_training.election import Election
 from lckd_training.election_plot import COLOURS, draw_elections
 from lckd_training.worst_cases import FOUND, TRUTH, WorstCases
@@ -60,7 +60,7 @@ def test_worst_cases_are_kept_and_drawn(tmp_path):
     found[:, 14:16, 25:35, 30:40] = True
     images = np.random.default_rng(0).random((2, *size)).astype(np.float16)
     for name, dice in (("good", 0.9), ("bad", 0.3), ("fair", 0.6)):
-        case = CachedCase(name, ("T1", "FLAIR"), images, truth[0].astype(np.uint8))
+        case = SimpleNamespace(name=name, modalities=("T1", "FLAIR"), images=images)
         worst.see(case, np.full(3, dice), found, truth)
     assert [kept[0][1] for kept in worst.kept.values()] == ["bad"] * 3
     names = worst.write(tmp_path)

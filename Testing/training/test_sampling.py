@@ -1,5 +1,7 @@
 """What an iteration sees: patches, pasted tumours and subsets, all a function of the seed and the iteration."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from lckd.anatomy import MODALITIES
 from lckd.preprocessing import Preprocessing
 from lckd_training.augmentation import Augmentation
 from lckd_training.config import Config
-from lckd_training.data import CachedCase, cached
+from lckd_training.data import cached
 from lckd_training.enhancement import without_enhancement
 from lckd_training.layouts import find_cases
 from lckd_training.pasting import carve, paste
@@ -44,8 +46,10 @@ def test_patch_of_a_small_case_is_padded():
     assert patch.shape == (1, 32, 32, 32) and patch.sum() == 10 * 32 * 32
 
 
-def case_with(labels: np.ndarray, images: np.ndarray, name: str = "case") -> CachedCase:
-    return CachedCase(name, MODALITIES[: len(images)], images.astype(np.float16), labels.astype(np.uint8))
+def case_with(labels: np.ndarray, images: np.ndarray, name: str = "case") -> SimpleNamespace:
+    """What samples are drawn from, without a folder."""
+    arrays = {"images": images.astype(np.float16), "labels": labels.astype(np.uint8)}
+    return SimpleNamespace(name=name, modalities=MODALITIES[: len(images)], **arrays)
 
 
 def test_a_pasted_tumour_is_the_donors_in_all_sequences():
@@ -94,7 +98,7 @@ def test_pasted_samples_show_the_tumours_of_others():
         assert any(seen) == expected
 
 
-def enhancing_case() -> CachedCase:
+def enhancing_case() -> SimpleNamespace:
     """T1ce has three times T1's contrast, 100 more, and a bright tumour; no sequence else shows that it enhances."""
     rng = np.random.default_rng(0)
     labels, before = np.zeros((32, 32, 32)), rng.normal(5, 1, (32, 32, 32))

@@ -14,24 +14,50 @@ import numpy as np
 import SimpleITK as sitk
 
 from lckd.anatomy import LABELS, MODALITIES
+from lckd.conditioning import shows_skull
 from lckd.errors import InputError
 from lckd.nifti import check_nifti
-from lckd.preprocessing import Preprocessing, prepare
+from lckd.preprocessing import Prepared, Preprocessing, like, prepare, voxel_ml
+from lckd.studies import choose_reference
 from lckd.volumes import check_image, volume_file
 
 from .layouts import Case, Channel, coding_words
 
-VERSION = 1  # of the cached arrays: raise it when preparing changes, and every cache is made anew
+VERSION = 2  # of the cached arrays: raise it when preparing changes, and every cache is made anew
+ROUNDING = 0.02  # a label image may be off whole numbers by this much: some programs store them scaled
+MAY_BE_LOST = 0.2  # of a label image's volume, outside the images' brain
 
 
-@dataclass
+@dataclass(frozen=True)
 class CachedCase:
-    """A prepared case: ``images`` float16 (k, z, y, x) and ``labels`` uint8 (z, y, x, BraTS values), memory-mapped."""
+    """A prepared case on disk. Arrays are mapped when asked for: systems allow fewer open files than there are cases.
+
+    Attributes:
+        modalities: the channels of ``images``.
+    """
 
     name: str
     modalities: tuple[str, ...]
-    images: np.ndarray
-    labels: np.ndarray
+    folder: Path
+
+    @property
+    def images(self) -> np.ndarray:
+        """float16 (k, z, y, x)."""
+        return np.load(self.folder / "images.npy", mmap_mode="r")
+
+    @property
+    def labels(self) -> np.ndarray:
+        """uint8 (z, y, x), BraTS values."""
+        return np.load(self.folder / "labels.npy", mmap_mode="r")
+
+    @property
+    def foreground(self) -> np.ndarray:
+        """Booleans (z, y, x): the brain; there is no tumour outside it."""
+        return np.load(self.folder / "foreground.npy", mmap_mode="r")
+
+    @property
+    def warnings(self) -> list[str]:
+        return json.loads((self.folder / "case.json").read_text())["warnings"]
 
 
 def prepared_cases(
@@ -42,6 +68,8 @@ def prepared_cases(
     for case in cases:
         try:
             good.append(cached(case, settings, cache))
+            for warning in good[-1].warnings:
+                echo(f"case {case.name}: {warning}")
         except InputError as error:
             if not skip_bad:
                 raise InputError(
@@ -64,23 +92,24 @@ def cached(case: Case, settings: Preprocessing, cache: Path) -> CachedCase:
     folder = Path(cache) / f"{case.name}-{key}"
     if not folder.is_dir():
         _write(case, settings, folder)
-    modalities = tuple(m for m in MODALITIES if m in case.files)
-    images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
-    return CachedCase(case.name, modalities, images, labels)
+    return CachedCase(case.name, tuple(m for m in MODALITIES if m in case.files), folder)
 
 
 def _write(case: Case, settings: Preprocessing, folder: Path) -> None:
     volumes = {name: read_channel(channel) for name, channel in case.files.items()}
-    reference = next(iter(volumes))
-    prepared = prepare(volumes, reference, settings)
+    if skull := [name for name, image in volumes.items() if shows_skull(image)]:
+        raise InputError(f"{skull[0]}: shows the skull; cases must be skull-stripped and lined up, as BraTS is")
+    prepared = prepare(volumes, choose_reference(volumes), settings)
     for name, why in prepared.left_out.items():
         raise InputError(f"{name}: {why}")
-    labels = read_labels(case.label, prepared.grid, case.coding)[prepared.box]
+    labels = read_labels(case.label, prepared, case.coding)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     np.save(partial / "images.npy", prepared.images.astype(np.float16))
     np.save(partial / "labels.npy", labels)
-    (partial / "case.json").write_text(json.dumps({**asdict(case), "settings": settings.as_dict()}, default=str))
+    np.save(partial / "foreground.npy", prepared.foreground)
+    facts = {**asdict(case), "settings": settings.as_dict(), "warnings": prepared.warnings}
+    (partial / "case.json").write_text(json.dumps(facts, default=str))
     partial.rename(folder)
 
 
@@ -96,27 +125,42 @@ def read_channel(channel: Channel) -> sitk.Image:
         raise InputError(f"{channel.path}: has no volume {channel.index}; is it damaged?") from None
 
 
-def read_labels(path: Path, grid: sitk.Image, coding: dict[str, int] | None) -> np.ndarray:
-    """A label file on a grid, uint8 (z, y, x), in BraTS values with enhancing tumour always as 4.
+def read_labels(path: Path, prepared: Prepared, coding: dict[str, int] | None) -> np.ndarray:
+    """A label file in a prepared study's box, uint8 (z, y, x), in BraTS values with enhancing tumour always as 4.
 
     Without a coding both BraTS codes of enhancing tumour are understood: files with 3 and no 4 are of 2023 or later.
+
+    Raises:
+        InputError: it is damaged, holds values that are no labels, or lies elsewhere than the images.
     """
     check_nifti(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:
         raise InputError(f"{path}: cannot be read as an image; is it damaged?") from None
-    labels = sitk.GetArrayViewFromImage(image)
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{path}: not one 3-D volume of labels; give one file with a number a voxel")
+    stored = sitk.GetArrayViewFromImage(image)
+    labels = np.rint(stored)
+    if np.abs(stored - labels).max() > ROUNDING:
+        raise InputError(f"{path}: its values are not whole numbers, so it holds no labels; give it as it was drawn")
     found = set(np.unique(labels).astype(int).tolist())
     if coding is None and (not found <= {0, 1, 2, 3, 4} or {3, 4} <= found):
         raise InputError(f"{path}: labels {sorted(found)} are not BraTS labels (0, 1, 2 and either 3 or 4)")
     coding = coding or {**LABELS, "ET": 3 if 3 in found else 4}
     if unknown := found - {0, *coding.values()}:
         raise InputError(f"{path}: holds label {min(unknown)}, which is none of {coding_words(coding)}")
-    aligned = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, sitk.sitkUInt8)
-    values = sitk.GetArrayFromImage(aligned)
-    if found - {0} and not values.any():
-        raise InputError(f"{path}: its labels lie elsewhere than the images; give both the same origin and directions")
+    image = like(labels.astype(np.uint8), image)
+    aligned = sitk.Resample(image, prepared.grid, sitk.Transform(), sitk.sitkNearestNeighbor)
+    values = sitk.GetArrayFromImage(aligned)[prepared.box]
+    drawn = np.count_nonzero(labels) * voxel_ml(image)
+    lost = 1 - np.count_nonzero(values) * prepared.voxel_ml / drawn if drawn else 0
+    if lost > MAY_BE_LOST:
+        raise InputError(
+            f"{path}: {lost:.0%} of its labels lie elsewhere than the images; give both the same origin and directions"
+        )
     table = np.zeros(256, np.uint8)
     for name, value in coding.items():
         table[value] = LABELS[name]
@@ -143,4 +187,4 @@ def split(cases: list, validation: list[str], seed: int) -> tuple[list, list]:
 
 def patient(name: str) -> str:
     """The patient of a case: BraTS from 2023 on ends a name in its time point (BraTS-GLI-00001-000)."""
-    return re.sub(r"(?<=\d)-\d{3}$", "", name)
+    return re.sub(r"^(BraTS-.*\d)-\d{3}$", r"\1", name)

@@ -6,7 +6,6 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
@@ -96,7 +95,6 @@ def export(
     network.load_state_dict(unpacked(weights))  # evaluated as it will be loaded
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
     rows = evaluate(network, cases, config.window, choose_device("auto"), config.rules, echo)
-    del cases  # Windows deletes no folder with a file that is open
     summary = write_evaluation(rows, partial / "evaluation", election["teachers"])
     save_file(weights, partial / WEIGHTS)
     (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
@@ -193,9 +191,8 @@ def draw_failures(network: nn.Module, config: Config, out: Path) -> None:
     worst = WorstCases()
     with tempfile.TemporaryDirectory() as folder:
         list(write_phantoms(Path(folder), PHANTOMS, size=128, seed=7))
-        cases = [replace(case, files={"T2": case.files["T2"]}) for case in find_cases(folder)]
-        mapped = (cached(case, Preprocessing(), Path(folder) / CACHE) for case in cases)
-        in_memory = [replace(case, images=np.array(case.images), labels=np.array(case.labels)) for case in mapped]
-    device, silent = choose_device("auto"), lambda words: None
-    evaluate(network, in_memory, config.window, device, config.rules, silent, [("T2",)], worst=worst, dice_only=True)
+        found = [replace(case, files={"T2": case.files["T2"]}) for case in find_cases(folder)]
+        cases = [cached(case, Preprocessing(), Path(folder) / CACHE) for case in found]
+        device, silent = choose_device("auto"), lambda words: None
+        evaluate(network, cases, config.window, device, config.rules, silent, [("T2",)], worst=worst, dice_only=True)
     worst.write(out)

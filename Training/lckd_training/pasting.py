@@ -56,9 +56,10 @@ def carve(donor: CachedCase, modalities: tuple[str, ...], rng: np.random.Generat
 
 def place_in_brain(case: CachedCase, rng: np.random.Generator) -> tuple[int, int, int]:
     """A random voxel (z, y, x) of the case's brain, or of its box should the brain be hard to hit."""
+    images = case.images
     for _ in range(100):
-        place = tuple(int(rng.integers(n)) for n in case.labels.shape)
-        if case.images[(slice(None), *place)].any():
+        place = tuple(int(rng.integers(n)) for n in images.shape[1:])
+        if images[(slice(None), *place)].any():
             break
     return place
 
