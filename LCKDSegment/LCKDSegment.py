@@ -21,6 +21,9 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+if sys.version_info < (3, 11):  # noqa: UP036 -- an older Slicer's Python; what follows would end in a syntax error
+    raise ImportError("LCKDSegment needs Slicer 5.10 or later; install it, and the extension there")
+
 from lckd.anatomy import LABELS, MODALITIES
 from lckd.conditioning import shows_skull
 from lckd.errors import InputError
@@ -264,7 +267,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.statusLabel.visible = running
         lines = [problem] if problem else self.logic.costSentences(tuple(chosen))
         if self._proposal.several_studies(chosen):
-            lines.append(f"⚠ {SEVERAL_STUDIES}")
+            lines.append(f"⚠ {_(SEVERAL_STUDIES)}")
         self.ui.costLabel.text = "\n".join(lines)
 
     def showReport(self):

@@ -48,8 +48,8 @@ def ensure() -> bool:
     Raises:
         InputError: something cannot be installed here, or is still missing afterwards.
     """
-    if TORCH in missing():
-        _install_torch()
+    if TORCH in missing() and not _install_torch():
+        return False
     rest = [line for line in missing() if line != TORCH]
     if rest and TORCH not in missing() and not _install(rest):
         return False
@@ -84,7 +84,8 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(n) for n in re.findall(r"\d+", version.split("+", maxsplit=1)[0])[:3])
 
 
-def _install_torch() -> None:
+def _install_torch() -> bool:
+    """Install torch by the PyTorch extension, which asks; False when the user declined."""
     if sys.platform == "darwin" and platform.machine() == "x86_64":
         raise InputError(_("PyTorch 2.6 does not exist for Intel macOS, which this Slicer is; use another computer."))
     try:
@@ -94,7 +95,16 @@ def _install_torch() -> None:
             _("PyTorch is missing: install the extension “PyTorch” in the Extensions Manager and start Slicer again.")
         ) from None
     with _installing("torch", _("or install it with the module PyTorch Utils")):
-        PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.6")
+        try:
+            logic = PyTorchUtils.PyTorchUtilsLogic()
+            return logic.installTorch(askConfirmation=True, torchVersionRequirement=">=2.6") is not None
+        except (ImportError, OSError, RuntimeError) as error:
+            # It imports torch into Slicer too, which a driver or another extension's torch may prevent. Only the child
+            # process needs it.
+            if TORCH in missing():
+                words = _("PyTorch could not be installed ({why}). Start Slicer again, then click Segment once more.")
+                raise InputError(words.format(why=(str(error).splitlines() or [type(error).__name__])[0])) from None
+            return True
 
 
 def _offline() -> str:
@@ -103,7 +113,10 @@ def _offline() -> str:
 
 @contextmanager
 def _installing(packages: str, otherwise: str):
-    """Say in a line that pip failed, in place of its command line."""
+    """Tell in the status bar that this takes time, and in a line that pip failed, in place of its command line."""
+    words = _("Installing {packages}. Slicer does not answer meanwhile; it may take minutes.")
+    slicer.util.showStatusMessage(words.format(packages=packages))
+    slicer.app.processEvents()
     try:
         yield
     except CalledProcessError:
@@ -112,6 +125,8 @@ def _installing(packages: str, otherwise: str):
             "{otherwise}."
         )
         raise InputError(words.format(packages=packages, otherwise=otherwise)) from None
+    finally:
+        slicer.util.showStatusMessage("")
 
 
 def _install(packages: list[str]) -> bool:
@@ -127,8 +142,12 @@ def _install(packages: list[str]) -> bool:
         if hasattr(packaging, "pip_ensure"):
             try:
                 with _installing(", ".join(packages), _offline()):
-                    packaging.pip_ensure(packages, constraints=str(constraints), requester="LCKDSegment")
-            except RuntimeError:  # how pip_ensure says that the user declined
+                    # Without its progress window, which would end in one of its own with pip's log should pip fail.
+                    options = {"requester": "LCKDSegment", "show_progress": False}
+                    packaging.pip_ensure(packages, constraints=str(constraints), **options)
+            except RuntimeError as error:
+                if "declined" not in str(error):
+                    raise
                 return False
             return True
         question = _("LCKDSegment needs these Python packages: {packages}. Install them now?")

@@ -19,6 +19,8 @@ SHARES = {
     "load": (0, 3), "read": (3, 5), "align": (5, 10), "prepare": (10, 20), "segment": (20, 95), "write": (95, 100),
     "report": (100, 100),
 }  # fmt: skip
+# ``python -m lckd`` with our package before any other: Slicer's launcher puts its own folders before PYTHONPATH.
+START = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('lckd', run_name='__main__')"
 PANEL_WORDS = {"device": "Device", "register": "Line volumes up", "brain": "Find the brain"}
 """Options of the command line as the panel calls them, under Advanced."""
 
@@ -55,11 +57,11 @@ class SegmentationJob:
         self._started = time.monotonic()
         self._folder = Path(tempfile.mkdtemp(prefix="LCKDSegment-", dir=temporary))
         try:
-            command = [*python, "-m", "lckd", "segment", "-o", self.labels_path.name]
+            command = [*python, "-c", START, str(package_folder), "segment", "-o", self.labels_path.name]
             command += [word for name, value in (options or {}).items() for word in (f"--{name}", value)]
             command += self._write_inputs(images)
             # Names are relative to the folder: on Windows ITK cannot open paths through a folder of other letters.
-            self._process = ChildProcess([*command, "--json-progress"], _environment(package_folder), self._folder)
+            self._process = ChildProcess([*command, "--json-progress"], _environment(), self._folder)
         except BaseException:
             self._remove_folder()
             raise
@@ -164,10 +166,9 @@ def _in_panel_words(text: str) -> str:
     return re.sub(rf"--({'|'.join(PANEL_WORDS)}) (\w+)", option, text)
 
 
-def _environment(package_folder: Path) -> dict[str, str]:
-    """The child's environment: finds our package first, and nothing in the folder Slicer happens to run in."""
-    path = os.pathsep.join(filter(None, [str(package_folder), os.environ.get("PYTHONPATH")]))
-    extra = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+def _environment() -> dict[str, str]:
+    """The child's environment: finds nothing in the folder it happens to run in, and says things at once, in UTF-8."""
+    extra = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     return {**os.environ, **extra}
 
 

@@ -35,7 +35,8 @@ class SequenceSlots:
         self._on_user_choice = on_user_choice
         self._filling = False
         for name, selector in self.selectors.items():
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node, name=name: self._changed(name))
+            for signal in ("currentNodeChanged", "nodeActivated"):  # the first is silent between volumes of one name
+                selector.connect(f"{signal}(vtkMRMLNode*)", lambda node, name=name: self._changed(name))
             self.others[name].connect("linkActivated(QString)", lambda link, name=name: on_other(name, link))
 
     def nodes(self) -> dict:

@@ -1,4 +1,4 @@
-"""``python -m lckd``: what the Slicer module starts as its child process."""
+"""``python -m lckd``: the command, and what the Slicer module starts as its child process."""
 
 import sys
 

@@ -155,7 +155,7 @@ def _sequences(options) -> None:
     condition = _conditions(study.volumes) if options.look and chosen else {}
     rows = [
         {"name": v.name, "path": str(v.path), "modality": f.modality, "confidence": round(f.confidence, 3),
-         "evidence": f.evidence, "acquired": condition.get(f.modality) or _geometry_words(v)}
+         "evidence": f.evidence, "acquired": condition.get(v.key) or _geometry_words(v)}
         for v, f in judged
     ]  # fmt: skip
     if options.json:
@@ -176,8 +176,8 @@ def _geometry_words(volume) -> str:
         return str(error)
 
 
-def _conditions(volumes) -> dict[str, str]:
-    """Modality -> how its volume was acquired and lies, in words: with skull, 5.5 mm axial, 3 mm off the reference."""
+def _conditions(volumes) -> dict[tuple, str]:
+    """A volume's key -> how it was acquired and lies, in words: with skull, 5.5 mm axial, 3 mm off the reference."""
     from .conditioning import describe
     from .registration import misalignment
     from .studies import choose_reference
@@ -188,7 +188,7 @@ def _conditions(volumes) -> dict[str, str]:
     for name, image in images.items():
         offset = 0.0 if name == reference else misalignment(images[reference], image)
         place = "the reference" if name == reference else f"{offset:.0f} mm off" if offset else "lined up"
-        words[name] = f"{describe(image)}, {place}"
+        words[volumes[name].key] = f"{describe(image)}, {place}"
     return words
 
 

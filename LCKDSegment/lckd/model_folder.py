@@ -65,8 +65,16 @@ class Model:
         """Region -> the modality elected to teach it."""
         return self.card["election"]["teachers"]
 
+    @property
+    def distilled(self) -> bool:
+        """Whether the elected modalities did teach the others."""
+        return self.card["training"]["recipe"].get("strategy", "elected") == "elected"
+
     def expected_dice(self, modalities) -> dict[str, dict]:
-        """Region -> mean, low, high (a bootstrap 95% interval) and cases, for exactly this subset of modalities."""
+        """Region -> mean, low, high (a bootstrap 95% interval) and cases, for exactly this subset of modalities.
+
+        Of ET also ``mean_where_any`` where some of the cases have none, which count 1 if none is found.
+        """
         return self.card["expected_dice"][subset_name(modalities)]
 
     def network(self):

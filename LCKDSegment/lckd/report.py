@@ -51,7 +51,8 @@ def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
                 f"expected {r} Dice {here[r]['mean']:.2f} instead of {complete[r]['mean']:.2f}" for r in item["teaches"]
             )
             taught = " and ".join(item["teaches"])
-            sentences.append(f"{item['modality']} is missing: it teaches {taught}; {costs}.")
+            role = f"teaches {taught}" if model.distilled else f"shows {taught} best"
+            sentences.append(f"{item['modality']} is missing: it {role}; {costs}.")
     others = [item["modality"] for item in missing_words(missing, model) if not item["teaches"]]
     if others:
         *first, last = others
@@ -61,10 +62,19 @@ def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
 
 
 def expectation(available: tuple[str, ...], model: Model) -> str:
-    """The expected Dice of each region for exactly this subset, with what it rests on, in one sentence."""
+    """The expected Dice of each region for exactly this subset, with what it rests on, in words."""
     here = model.expected_dice(available)
-    scores = ", ".join(f"{r} {here[r]['mean']:.2f} ({here[r]['low']:.2f} to {here[r]['high']:.2f})" for r in REGIONS)
-    return f"Expected Dice, from {here['WT']['cases']} held-out cases: {scores}."
+    scores = ", ".join(f"{r} {interval_words(here[r])}" for r in REGIONS)
+    words = f"Expected Dice, from {here['WT']['cases']} held-out cases: {scores}."
+    if (where_any := here["ET"].get("mean_where_any")) is not None:
+        words += f" ET is {where_any:.2f} where there is any; finding none where there is none counts 1."
+    return words
+
+
+def interval_words(score: dict) -> str:
+    """A mean with its bootstrap interval; of a single case there is none."""
+    around = "one case" if score["cases"] == 1 else f"{score['low']:.2f} to {score['high']:.2f}"
+    return f"{score['mean']:.2f} ({around})"
 
 
 def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared: list[str]) -> list[str]:

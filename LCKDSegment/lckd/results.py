@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from .anatomy import LABEL_CONVENTIONS, LABELS, REGIONS, STRUCTURES, terminology_entry
 from .errors import InputError
 from .preprocessing import Prepared, like, same_grid
+from .volumes import SUFFIXES
 
 SEGMENTATION, LABELMAP = ".seg.nrrd", ".nii.gz"
 
@@ -63,13 +64,19 @@ def millilitres(labels: np.ndarray, spacing: tuple[float, float, float]) -> dict
 
 
 def check_outputs(output: Path, others: list[Path], inputs: list[Path]) -> None:
-    """Raise InputError unless all these files can be written and none is an input. Called before any work is done."""
+    """Raise InputError unless all these files can be written and none is an input. Called before any work is done.
+
+    An image that stands in an input folder already is one too: a scan, an expert's drawing or an earlier result.
+    """
     if not output.name.lower().endswith((SEGMENTATION, LABELMAP)):
         raise InputError(f"{output}: the output must end in {SEGMENTATION} (segmentation) or {LABELMAP} (BraTS labels)")
     paths = [path.resolve() for path in (output, *others)]
+    folders = {path.resolve() for path in inputs if path.is_dir()}
     for path, resolved in zip((output, *others), paths, strict=True):
         if resolved in {p.resolve() for p in inputs} or paths.count(resolved) > 1:
             raise InputError(f"{path}: is an input or another output of this run; choose another name")
+        if path.is_file() and path.name.lower().endswith(SUFFIXES) and folders & {*resolved.parents}:
+            raise InputError(f"{path}: is there already, among the inputs; choose another name, or remove it first")
         check_writable(path)
 
 

@@ -90,6 +90,8 @@ def choose_study(volumes: list[Volume], given: Mapping[str, Path]) -> Study:
     found = judge([volume for volume in volumes if volume.key not in taken])
     candidates = [(v, f) for v, f in found if f.modality and f.modality not in given]
     study.warnings += _refuse_several_studies([volume for volume, _ in candidates])
+    if given:
+        study.warnings += _doubt_one_patient([*study.volumes.values(), *(volume for volume, _ in candidates)])
     for modality in MODALITIES:
         if several := [(v, f) for v, f in candidates if f.modality == modality]:
             (best, finding), notes = best_of(several)
@@ -251,6 +253,14 @@ def _refuse_same_file(volumes: Mapping[str, Volume]) -> None:
     for modality, volume in volumes.items():
         if keys.count(volume.key) > 1:
             raise InputError(f"{volume.path}: given for two sequences, {modality} among them; give each file once")
+
+
+def _doubt_one_patient(volumes: list[Volume]) -> list[str]:
+    """A warning where volumes, some of them given outright, lie apart or are named as of several patients."""
+    first, *others = {group_key(volume): volume for volume in volumes}.values()
+    if not others:
+        return []
+    return [f"{first.address} and {others[0].address} look like different studies: are all of one patient?"]
 
 
 def _refuse_several_studies(volumes: list[Volume]) -> list[str]:

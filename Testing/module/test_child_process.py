@@ -3,12 +3,14 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import lckd
 from lckd.brain import HOW_TO_GET
 from LCKDSegmentLib.child_process import ChildProcess
-from LCKDSegmentLib.job import _in_panel_words
+from LCKDSegmentLib.job import START, _in_panel_words
 
 
 def wait(child, seconds=20):
@@ -28,6 +30,17 @@ def test_mends_are_in_the_panels_words():
         "T1 shows the skull; click Segment again and let it be installed, or give brains without skull, or go on with "
         "“Find the brain: never” under Advanced"
     )
+
+
+def test_our_package_comes_before_another_one_installed(tmp_path):
+    """Also before one that Slicer's launcher puts on the path."""
+    (tmp_path / "lckd").mkdir()
+    for name in ("__init__", "__main__"):
+        (tmp_path / "lckd" / f"{name}.py").write_text("raise SystemExit('another lckd')")
+    ours = Path(lckd.__file__).resolve().parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    lines, status = wait(ChildProcess([sys.executable, "-c", START, str(ours), "--version"], environment))
+    assert lines == [f"lckd {lckd.__version__}"] and status == 0
 
 
 def test_lines_and_status():

@@ -60,16 +60,66 @@ def test_torch_without_the_pytorch_extension(host, absent):
         dependencies.ensure()
 
 
-def test_torch_through_the_pytorch_extension(host, absent, monkeypatch):
-    installed = absent(dependencies.TORCH)
+def pytorch_extension(monkeypatch, install):
+    """Stand in for the PyTorch extension, whose installTorch returns the module, or None when the user declines."""
 
     class PyTorchUtilsLogic:
         def installTorch(self, askConfirmation, torchVersionRequirement):
             assert askConfirmation and torchVersionRequirement == ">=2.6"
-            installed.append(dependencies.TORCH)
+            return install()
 
     monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic))
-    dependencies.ensure()
+
+
+def test_torch_through_the_pytorch_extension(host, absent, monkeypatch):
+    installed = absent(dependencies.TORCH)
+
+    def install():
+        installed.append(dependencies.TORCH)
+        return "the module torch"
+
+    pytorch_extension(monkeypatch, install)
+    assert dependencies.ensure() is True
+
+
+def test_who_declines_torch_meets_no_error(host, absent, monkeypatch):
+    absent(dependencies.TORCH, "monai>=1.4")
+    pytorch_extension(monkeypatch, lambda: None)  # how the extension says it
+    assert dependencies.ensure() is False
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_torch_that_slicer_itself_cannot_import(host, absent, monkeypatch, there):
+    """Only the child process needs it; what was not installed is said in a line."""
+    installed = absent(dependencies.TORCH)
+
+    def install():
+        installed.extend([dependencies.TORCH] * there)
+        raise OSError("[WinError 1114] A dynamic link library (DLL) initialization routine failed")
+
+    pytorch_extension(monkeypatch, install)
+    if there:
+        assert dependencies.ensure() is True
+        return
+    with pytest.raises(InputError, match=r"WinError 1114.*Start Slicer again"):
+        dependencies.ensure()
+
+
+@pytest.mark.parametrize(
+    ("words", "declined"), [("User declined package installation", True), ("no PythonSlicer", False)]
+)
+def test_only_a_no_is_taken_for_a_no(host, absent, monkeypatch, words, declined):
+    def refuses(*arguments, **options):
+        raise RuntimeError(words)
+
+    absent("monai>=1.4")
+    monkeypatch.setitem(sys.modules, "slicer.packaging", types.SimpleNamespace(pip_ensure=refuses))
+    monkeypatch.setattr(slicer, "packaging", sys.modules["slicer.packaging"])
+    if declined:
+        assert dependencies.ensure() is False
+        return
+    with pytest.raises(RuntimeError, match=words):
+        dependencies.ensure()
 
 
 @pytest.mark.parametrize("agreed", [True, False])

@@ -33,6 +33,21 @@ def test_one_click_puts_another_volume_in_a_slot(host, panel, sequence):
     assert "take FLAIR repeated" in panel.ui.otherFLAIR.text
 
 
+def test_of_two_volumes_of_one_name_the_chosen_one_stays(host, panel, sequence):
+    """Today's selector calls the current node unchanged while its name is; only ``nodeActivated`` tells."""
+    first, second = (load(sequence, "FLAIR", "FLAIR") for _ in range(2))
+    settle(host)
+    other = first if panel.slots.nodes()["FLAIR"] is second else second
+    selector = panel.slots.selectors["FLAIR"]
+    selector.blockSignals(True)
+    selector.setCurrentNode(other)
+    selector.blockSignals(False)
+    selector.nodeActivated.emit(other)
+    settle(host)
+    panel.fillSlots()
+    assert panel.slots.nodes()["FLAIR"] is other
+
+
 def test_slots_say_how_a_volume_was_acquired(host, panel, sequence):
     load(sequence, "T2", "AX T2 <b>old")
     load(sequence, "T2", "AX T2 new")

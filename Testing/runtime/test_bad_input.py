@@ -65,6 +65,17 @@ def test_truncated_gzip(refused, sequence, tmp_path):
     refused([path], "t2.nii.gz", "too early")
 
 
+@pytest.mark.parametrize("name", ["case_seg.nii.gz", "case_t1.nii.gz"])
+def test_what_lies_in_the_input_folder_is_not_written_over(refused, tmp_path, name):
+    """An expert's drawing, say, which no option names as an input."""
+    (tmp_path / "case").mkdir()
+    for file in ("case_seg.nii.gz", "case_t1.nii.gz"):
+        write(BRAIN, tmp_path / "case" / file)
+    before = (tmp_path / "case" / name).read_bytes()
+    refused([tmp_path / "case"], name, "is there already", output=f"case/{name}")
+    assert (tmp_path / "case" / name).read_bytes() == before
+
+
 def test_one_wrong_bit_in_a_compressed_file(refused, tmp_path, sequence):
     """Unpacked it may well have the right length: its checksum tells."""
     path = tmp_path / "t2.nii.gz"

@@ -1,10 +1,12 @@
 """Which volumes make one study: never two patients, and no false alarm on the ways people name their files."""
 
+import json
 import os
 
 import pytest
 import SimpleITK as sitk
 
+from lckd.cli import main
 from lckd.errors import InputError
 from lckd.studies import choose_study
 from lckd.volumes import find_volumes
@@ -55,6 +57,16 @@ def test_two_patients(study, names):
         study(*names)
 
 
+@pytest.mark.parametrize(
+    ("names", "doubted"), [(("case1/t1", "case2/flair"), True), (("case1/t1", "case1/flair"), False)]
+)
+def test_two_patients_given_outright_are_warned_of(study, tmp_path, names, doubted):
+    given = {"T1": tmp_path / f"{names[0]}.nii.gz", "FLAIR": tmp_path / f"{names[1]}.nii.gz"}
+    for volumes in (given, {"T1": given["T1"]}):
+        warnings = study(*names, given=volumes).warnings
+        assert ["are all of one patient?" in warning for warning in warnings] == [True] * doubted
+
+
 def test_names_that_make_one_wonder(study):
     assert "jones, smith" in study("smith_t1", "jones_flair").warnings[0]
 
@@ -78,3 +90,15 @@ def test_given_file_is_not_taken_a_second_time(study, tmp_path, monkeypatch):
     assert chosen.available == ("T1ce", "FLAIR")
     assert "its name says T2" in chosen.warnings[0]
     assert os.getcwd() == str(tmp_path)
+
+
+def test_a_second_volume_of_a_sequence_is_described_by_itself(tmp_path, capsys):
+    """Not by what is said of the volume that was taken."""
+    for name, spacing in (("flair_3d", (2.0, 2.0, 2.0)), ("flair_axial", (2.0, 2.0, 6.0))):
+        size = [80, 80, round(160 / spacing[2])]
+        image = sitk.GaussianSource(sitk.sitkFloat32, size, [40.0] * 3, [80.0] * 3, 100.0, spacing=spacing)
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    assert main(["sequences", "--look", "--json", str(tmp_path)]) == 0
+    acquired = {row["name"]: row["acquired"] for row in json.loads(capsys.readouterr().out)["volumes"]}
+    assert "the reference" in acquired["flair_3d"]
+    assert "6 mm" in acquired["flair_axial"] and "the reference" not in acquired["flair_axial"]

@@ -136,6 +136,16 @@ def test_a_resection_cavity_of_2024_is_no_enhancing_tumour(images, tmp_path, et,
         cached(case, Preprocessing(), tmp_path / "cache")
 
 
+def test_cases_of_the_childrens_challenge_are_refused(images, tmp_path):
+    volumes, label = images
+    place = tmp_path / "BraTS-PED-00005-000"
+    place.mkdir()
+    sitk.WriteImage(volumes["T2"], str(place / f"{place.name}-t2w.nii.gz"))
+    sitk.WriteImage(label, str(place / f"{place.name}-seg.nii.gz"))
+    with pytest.raises(InputError, match="children's challenge"):
+        find_cases(tmp_path)
+
+
 def test_labels_that_lie_elsewhere_are_refused(brats, tmp_path):
     case = find_cases(brats)[0]
     label = sitk.ReadImage(str(case.label))

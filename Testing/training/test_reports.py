@@ -8,11 +8,15 @@ import pytest
 from PIL import Image
 
 from lckd.anatomy import MODALITIES, subset_name, subsets
+from lckd.appearance import TABLE
+from lckd.cli import main
 from lckd.errors import InputError
+from lckd_training import fit_appearance
 from lckd_training.cli import _subsets
 from lckd_training.comparison import compare
 from lckd_training.election import Election
 from lckd_training.election_plot import COLOURS, draw_elections
+from lckd_training.phantom import write_phantoms
 from lckd_training.worst_cases import FOUND, TRUTH, WorstCases
 
 
@@ -50,6 +54,26 @@ def test_comparison_of_strangers_is_refused(tmp_path):
     (other / "per_case.csv").write_text("case,subset,ET,TC,WT\nsomebody,T1,0,0,0\n")
     with pytest.raises(InputError, match="no case and subset in common"):
         compare(tmp_path / "a", other)
+
+
+def test_an_evaluation_is_not_compared_with_itself(tmp_path, capsys):
+    folder = str(evaluation(tmp_path / "a", 0.0))
+    assert main(["evaluate", "model", "--data", str(tmp_path), "--out", folder, "--compare", folder]) == 2
+    assert "--compare names the folder" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_nothing_leaves_nothing(tmp_path):
+    assert main(["evaluate", "model", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "report")]) == 2
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_table_of_appearances_can_be_fitted_again(tmp_path, capsys, monkeypatch):
+    """What ``lckd.appearance`` holds comes from this script."""
+    list(write_phantoms(tmp_path, 3, 64, seed=0))
+    monkeypatch.setattr("sys.argv", ["fit_appearance", str(tmp_path)])
+    fit_appearance.main()
+    told = capsys.readouterr().out
+    assert "# 12 volumes" in told and all(f'"{name}": (' in told for name in TABLE)
 
 
 def test_worst_cases_are_kept_and_drawn(tmp_path):

@@ -50,6 +50,13 @@ def test_a_run_leaves_what_says_how_it_went(whole):
     assert "iterations: 6" in (whole / "config.yaml").read_text()
 
 
+def test_a_damaged_checkpoint_is_a_line(tmp_path):
+    for content in (b"", b"no checkpoint", b"PK\x03\x04 nor this"):
+        (tmp_path / CHECKPOINT).write_bytes(content)
+        with pytest.raises(InputError, match="damaged"):
+            load_checkpoint(tmp_path, torch.device("cpu"))
+
+
 def test_a_run_is_not_overwritten(recipe, phantoms, whole):
     with pytest.raises(InputError, match="--resume"):
         run(recipe, phantoms, whole)

@@ -140,6 +140,22 @@ def test_means_leave_out_the_subsets_that_hold_the_teacher():
     assert mean_dice(summary, "ET", None) == pytest.approx(0.6333, abs=1e-3)
 
 
+def test_a_table_of_some_subsets_says_so():
+    rows = [{"case": "a", "subset": s, "ET": 0.5, "TC": 0.4, "WT": 0.3} for s in ("T1+T1ce", "T1ce+T2")]
+    table = markdown_table(summarise(rows), {"ET": "T1ce", "WT": "FLAIR"})
+    assert "| **mean of these 2** | **0.50** | **0.40** | **0.30** |" in table
+    assert "| **mean of subsets without the region's teacher** | - | - | **0.30** |" in table
+    assert "0.50 (one case)" in table
+
+
+def test_et_is_also_told_where_there_is_any():
+    rows = [
+        {"case": c, "subset": "T2", "ET": e, "TC": 1, "WT": 1, "ET empty": e == 1} for c, e in (("a", 1), ("b", 0.4))
+    ]
+    assert summarise(rows)["T2"]["ET"] | {"mean": 0.7, "mean_where_any": 0.4} == summarise(rows)["T2"]["ET"]
+    assert "mean_where_any" not in summarise(rows[1:])["T2"]["ET"]
+
+
 def test_surface_distance_is_in_voxels_and_needs_both():
     found = np.zeros((3, 30, 30, 30), bool)
     truth = found.copy()
@@ -202,6 +218,9 @@ def test_a_model_folder_is_made_again_from_itself(whole, phantoms, tmp_path, mon
     told = (again / "README.md").read_text()
     assert "It was begun twice." in told and "worst_TC_1.png" in told and Path("evaluation/worst_TC_1.png") in files
     assert main(["export", str(whole), "--out", str(again), "--history", "nowhere.md"]) == 2
+    (again / "training" / "elections.jsonl").unlink()
+    with pytest.raises(InputError, match=r"lacks training/elections.jsonl, so it can be used but not made again"):
+        export.export(again, tmp_path / "third")
 
 
 def test_the_card_says_whose_teaching_came_too_late():
@@ -227,9 +246,12 @@ def test_cases_without_enhancement_are_told_apart():
 
 
 def test_export_loses_nothing_and_wants_every_held_out_case(whole, phantoms, tmp_path):
-    with pytest.raises(InputError, match="holds something that is no model"):
-        export.export(whole, whole)
-    assert (whole / "last.pt").is_file()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.json").write_text('{"format": "layers-model"}')  # another program's
+    for place, kept in ((whole, "last.pt"), (tmp_path / "other", "model.json")):
+        with pytest.raises(InputError, match="holds something that is no model"):
+            export.export(whole, place)
+        assert (place / kept).is_file()
     (tmp_path / "Phantom_00_001").symlink_to(phantoms / "Phantom_00_001")
     with pytest.raises(InputError, match="held-out case Phantom_00_000 is not there"):
         export.export(whole, tmp_path / "model", tmp_path)
@@ -257,6 +279,10 @@ def test_gradient_that_is_not_a_number_changes_nothing(phantoms, tmp_path):
         (["architecture=large"], "choose compact, paper"),
         (["single_teacher=perhaps"], "true or false"),
         (["pasted=50"], "share, from 0 to 1"),
+        (["learning_rate=-1"], "learning_rate -1.0; it must be more than 0"),
+        (["ema=2"], "ema 2.0; it must be from 0 to below 1"),
+        (["iterations=400.7"], "400.7 is not a valid int"),
+        (["learning_rate_stages=[a]"], "is not a list of iterations"),
         (["elect_every=0"], "elect_every 0; it must be at least 1"),
         (["seed=-1"], "cannot be negative"),
         (["precision=bf16"], "choose bf16-mixed, 32-true"),

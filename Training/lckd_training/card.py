@@ -110,6 +110,8 @@ def card_text(card: dict, rows: list[dict], healthy: dict[str, list[float]], ele
     beginning = f", begun from the weights of {training['recipe']['initial']}" if training["recipe"]["initial"] else ""
     taught = training["recipe"]["strategy"] == "elected" and training["recipe"]["feature_weight"]
     late = late_words(elections, training["iterations"]) if taught else ""
+    voted = elections[-1]["iteration"] if elections else steps
+    when = "at the end of the run" if voted == steps else f"at iteration {voted} of {steps}"
     pictures = "\n".join(f"![{region} from T2 alone](evaluation/worst_{region}_1.png)" for region in REGIONS)
     return f"""# {card["name"]} {card["version"]}
 
@@ -143,7 +145,7 @@ What T2 alone makes of phantoms with a tumour, the worst of three for each regio
 ## Teachers
 
 Elected on {"the held-out cases" if held else "cases that were trained on"} by the Dice of each sequence alone,
-before the rules of size, at the end of the run.{late}
+before the rules of size, {when}.{late}
 
 {score_table(election["scores"], election["teachers"])}
 {plot}

@@ -68,8 +68,11 @@ def _phantom(options) -> None:
 def _keep_memory() -> None:
     """Start the command once more, keeping memory: glibc hands it back and asks for it anew at every iteration.
 
-    That costs a third of the time, and the two settings are read only when a process starts.
+    That costs a third of the time, and the two settings are read only when a process starts. A script that calls
+    ``lckd.cli.main`` goes on as it is.
     """
+    if Path(sys.argv[0]).stem not in ("lckd", "__main__"):
+        return
     settings = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
     if os.name == "posix" and not os.environ.keys() & settings:
         os.execve(sys.executable, [sys.executable, "-m", "lckd", *sys.argv[1:]], {**os.environ, **settings})
@@ -93,10 +96,14 @@ def _train(options) -> None:
 
 def _evaluate(options) -> None:
     from .comparison import compare, read_dice
+    from .layouts import find_cases
 
     wanted = _subsets(options.subsets)
     if options.compare:
         read_dice(options.compare)  # refuses what is no evaluation before the work is done
+        if options.compare.resolve() == options.out.resolve():
+            raise InputError(f"{options.out}: --compare names the folder that --out would write over; choose another")
+    find_cases(options.data)  # as well
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.out) as cache:  # prepared patients do not stay behind
         _write_report(options, wanted, Path(cache))
@@ -107,19 +114,16 @@ def _evaluate(options) -> None:
 
 
 def _write_report(options, wanted: list[tuple[str, ...]], cache: Path) -> None:
-    """Evaluate and write; apart, so that no case is open any more when the cache is deleted: Windows would refuse."""
     from lckd.inference import choose_device
 
-    from .election import elect
-    from .evaluation import evaluate, markdown_table, scores_alone, write_evaluation
+    from .evaluation import evaluate, markdown_table, write_evaluation
     from .worst_cases import WorstCases
 
-    network, window, rules, cases = _model_and_cases(options.model, options.data, cache)
+    network, window, rules, teachers, cases = _model_and_cases(options.model, options.data, cache)
     worst = WorstCases()
     rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
     if not rows:
         raise InputError(f"{options.data}: no case has all sequences of any subset in {options.subsets}")
-    teachers = elect(scores_alone(rows), {}, 0).teachers
     print(markdown_table(write_evaluation(rows, options.out, teachers, worst), teachers))
 
 
@@ -136,23 +140,18 @@ def _subsets(text: str) -> list[tuple[str, ...]]:
 
 
 def _elect(options) -> None:
-    with tempfile.TemporaryDirectory() as cache:
-        print(_election_table(options, Path(cache)))
-
-
-def _election_table(options, cache: Path) -> str:
-    """The election in words; apart for the same reason as ``_write_report``."""
     from lckd.inference import choose_device
 
     from .election import elect, score_table, single_modality_scores
 
-    network, window, _, cases = _model_and_cases(options.model, options.data, cache)
-    election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
-    return f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}"
+    with tempfile.TemporaryDirectory() as cache:
+        network, window, _, _, cases = _model_and_cases(options.model, options.data, Path(cache))
+        election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
+    print(f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}")
 
 
 def _model_and_cases(model: Path, data: Path, cache: Path):
-    """The network of a model folder or of a run, its window and rules, and the prepared cases of a data folder."""
+    """The network of a model folder or of a run, its window, rules and teachers, and the prepared cases of a folder."""
     from lckd.model_folder import load_model
     from lckd.preprocessing import Preprocessing
 
@@ -163,20 +162,21 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
 
     found = find_cases(data)
     if (model / CHECKPOINT).is_file():
-        network, config, _ = averaged_network(model)
+        network, config, state = averaged_network(model)
         split = model / SPLIT
+        teachers = state["elections"][-1]["teachers"] if state["elections"] else {}
         window, rules, settings = config.window, config.rules, Preprocessing()
     else:
         loaded = load_model(model)
         split = model / RECORDS / SPLIT
         network, window, settings = loaded.network(), loaded.window, loaded.preprocessing
-        rules = loaded.rules
+        rules, teachers = loaded.rules, loaded.teachers
     names = {*json.loads(split.read_text())["training"]} if split.is_file() else set()
     if trained_on := names & {case.name for case in found}:
         print(
             f"lckd: {len(trained_on)} of the {len(found)} cases were trained on; their Dice flatters", file=sys.stderr
         )
-    return network, window, rules, [cached(case, settings, cache) for case in found]
+    return network, window, rules, teachers, [cached(case, settings, cache) for case in found]
 
 
 def _study(options) -> None:

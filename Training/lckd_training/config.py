@@ -116,13 +116,15 @@ def load_config(path: Path, overrides: list[str] = ()) -> Config:
     if not path.is_file():
         raise InputError(f"{path}: no such recipe; see Training/configs")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: not a recipe; write its settings as lines of key: value")
         for override in overrides:
             key, separator, text = override.partition("=")
             if not separator:
                 raise InputError(f"{override}: an override is written key=value")
             values[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
     return read_config(values, path)
 
@@ -148,9 +150,13 @@ def _typed(key: str, value, expected):
         if value is None:  # key= on a command line
             value = ""
         try:
+            if expected is int and float(value) != int(float(value)):
+                raise ValueError
             return expected(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{key}: {value!r} is not a valid {expected.__name__}") from None
+    if key == "learning_rate_stages" and not (isinstance(value, list) and all(isinstance(i, int) for i in value)):
+        raise InputError(f"{key}: {value!r} is not a list of iterations")
     if not isinstance(value, expected):
         raise InputError(f"{key}: {value!r} is not {'true or false' if expected is bool else 'a list'}")
     return value
@@ -191,5 +197,11 @@ def _out_of_range(config: Config):
     for key in ("seed", "workers", "warm_up", "subsets_per_sample"):
         if getattr(config, key) < 0:
             yield f"{key} {getattr(config, key)}; it cannot be negative"
-    if config.dice_smooth <= 0:
-        yield f"dice_smooth {config.dice_smooth}; it must be more than 0"
+    for key in ("dice_smooth", "learning_rate"):
+        if not getattr(config, key) > 0:
+            yield f"{key} {getattr(config, key)}; it must be more than 0"
+    for key in ("weight_decay", "clip_norm", "feature_weight", "logit_weight", "guidance_weight"):
+        if not getattr(config, key) >= 0:
+            yield f"{key} {getattr(config, key)}; it cannot be negative"
+    if not 0 <= config.ema < 1:
+        yield f"ema {config.ema}; it must be from 0 to below 1"

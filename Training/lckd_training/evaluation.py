@@ -20,6 +20,7 @@ from lckd.anatomy import MODALITIES, REGIONS, subset_name, subsets
 from lckd.network import Network
 from lckd.postprocessing import Rules
 from lckd.preprocessing import bounding_box
+from lckd.report import interval_words
 
 from .data import CachedCase
 from .election import found_and_true, region_dice, score_table
@@ -99,12 +100,16 @@ def _pieces(mask: np.ndarray) -> np.ndarray:
 
 
 def summarise(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
-    """subset -> region -> mean, median, low, high (bootstrap 95% interval of the mean) and number of cases."""
+    """subset -> region -> mean, median, low, high (bootstrap 95% interval of the mean) and number of cases.
+
+    Where some cases lack ET, for which finding none counts 1, ET also has ``mean_where_any``, over the other cases.
+    """
     rows = list(rows)
     table = {}
     for subset in map(subset_name, subsets()):
-        values = np.array([[row[region] for region in REGIONS] for row in rows if row["subset"] == subset], float)
-        if len(values):
+        of = [row for row in rows if row["subset"] == subset]
+        values = np.array([[row[region] for region in REGIONS] for row in of], float)
+        if of:
             low, high = bootstrap(values)
             table[subset] = {
                 region: {
@@ -116,6 +121,9 @@ def summarise(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
                 }
                 for i, region in enumerate(REGIONS)
             }
+            with_et = [row["ET"] for row in of if not row.get("ET empty")]
+            if 0 < len(with_et) < len(of):
+                table[subset]["ET"]["mean_where_any"] = round(float(np.mean(with_et)), 4)
     return table
 
 
@@ -147,11 +155,18 @@ def markdown_table(summary: dict[str, dict[str, dict]], teachers: dict[str, str]
     """The 15 x 3 table: mean Dice and its interval, then the means over all subsets and over those without teacher."""
     lines = ["| sequences | " + " | ".join(REGIONS) + " |", "|---|" + "---|" * len(REGIONS)]
     for subset, regions in summary.items():
-        cells = [f"{regions[r]['mean']:.2f} ({regions[r]['low']:.2f} to {regions[r]['high']:.2f})" for r in REGIONS]
+        cells = [interval_words(regions[r]) for r in REGIONS]
         lines.append(f"| {subset} | " + " | ".join(cells) + " |")
-    for words, without_teacher in (("all subsets", False), ("subsets without the region's teacher", True)):
-        means = [mean_dice(summary, r, teachers.get(r) if without_teacher else None) for r in REGIONS]
-        lines.append(f"| **mean of {words}** | " + " | ".join(f"**{m:.2f}**" for m in means) + " |")
+    everything = "all subsets" if len(summary) == len(subsets()) else f"these {len(summary)}"
+    rows = {
+        everything: [mean_dice(summary, r, None) for r in REGIONS],
+        "subsets without the region's teacher": [
+            mean_dice(summary, r, teachers[r]) if r in teachers else np.nan for r in REGIONS
+        ],
+    }
+    for words, means in rows.items():
+        cells = [f"**{mean:.2f}**" if np.isfinite(mean) else "-" for mean in means]
+        lines.append(f"| **mean of {words}** | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

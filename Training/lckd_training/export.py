@@ -51,6 +51,8 @@ def finished(folder: Path) -> Finished:
     folder = Path(folder)
     if (folder / CARD).is_file():
         model, records = load_model(folder), folder / RECORDS
+        if absent := next((name for name in (ELECTIONS, RECIPE, SPLIT) if not (records / name).is_file()), None):
+            raise InputError(f"{folder}: lacks {RECORDS}/{absent}, so it can be used but not made again")
         elections = [json.loads(line) for line in (records / ELECTIONS).read_text().splitlines()]
         card = model.card
         iterations, version = card["training"]["iterations"], card["version"]
@@ -73,8 +75,7 @@ def export(
         InputError: ``out`` holds something else than a model, a held-out case is not in the data, or none is complete.
     """
     run, out = Path(run), Path(out).resolve()
-    if out.exists() and not (out / CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: holds something that is no model, which would be lost; choose another --out")
+    _refuse_to_replace(out)
     done = finished(run)
     config, network = done.config, done.network
     if history and not history.is_file():
@@ -147,6 +148,17 @@ def export(
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     return out
+
+
+def _refuse_to_replace(out: Path) -> None:
+    """Raise InputError where the model folder to write holds something else than a model, which would be lost."""
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            check_card(json.loads((out / CARD).read_text()), out / CARD)
+    except (InputError, OSError, ValueError):
+        raise InputError(
+            f"{out}: holds something that is no model, which would be lost; choose another --out"
+        ) from None
 
 
 def held_out(split: dict, data: Path, cache: Path) -> list[CachedCase]:

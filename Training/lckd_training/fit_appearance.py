@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from lckd.anatomy import MODALITIES
 from lckd.appearance import features
 from lckd.studies import one_each
-from lckd.volumes import volume_file
 
+from .data import read_channel
 from .layouts import find_cases
 
 FOLDS, STRENGTH = 11, 2.0
@@ -28,11 +28,11 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of BraTS cases")
     rows, truth, cases = [], [], []
     for number, case in enumerate(find_cases(parser.parse_args().data)):
-        for modality, path in case.files.items():
-            seen = features(volume_file(path).read())
-            rows.append(seen)
-            truth.append(MODALITIES.index(modality))
-            cases.append(number)
+        for modality, channel in case.files.items():
+            if seen := features(read_channel(channel)):
+                rows.append(seen)
+                truth.append(MODALITIES.index(modality))
+                cases.append(number)
     names = list(rows[0])
     values = np.clip([[row[name] for name in names] for row in rows], 0, 4)
     truth, cases = np.array(truth), np.array(cases)
@@ -55,6 +55,8 @@ def cross_validate(values: np.ndarray, truth: np.ndarray, cases: np.ndarray) -> 
     shares = np.zeros((len(truth), len(MODALITIES)))
     for fold in range(FOLDS):
         held = cases % FOLDS == fold
+        if not held.any():
+            continue
         scaler, model = fit(values[~held], truth[~held])
         shares[held] = model.predict_proba(scaler.transform(values[held]))
     right = 0

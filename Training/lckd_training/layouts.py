@@ -106,6 +106,8 @@ def _brats(folder: Path, depth: int) -> list[Case]:
                 if path.is_file():
                     found[kind] = path
         label = found.pop("label", None)
+        if found and place.name.startswith("BraTS-PED"):
+            raise InputError(f"{place}: is of the children's challenge, whose labels mean something else; take it out")
         if label and found:
             coding = BRATS_2023 if label.name.startswith(f"{place.name}-seg") else None
             cases.append(Case(place.name, {name: Channel(path) for name, path in found.items()}, label, coding))

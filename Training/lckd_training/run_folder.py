@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Collection
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -80,7 +81,10 @@ def load_checkpoint(run: Path, device: torch.device) -> dict:
     path = Path(run) / CHECKPOINT
     if not path.is_file():
         raise InputError(f"{run}: no checkpoint ({CHECKPOINT}) in this folder; train first, without --resume")
-    return torch.load(path, map_location=device, weights_only=True)
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError):
+        raise InputError(f"{path}: damaged; the run cannot go on from it, begin anew in another --out") from None
 
 
 def save_checkpoint(run: Path, state: dict) -> None:

@@ -20,7 +20,8 @@ from .config import Config, read_config
 from .election import NO_RULES, elect
 from .evaluation import evaluate, mean_dice, scores_alone, summarise
 from .export import held_out
-from .run_folder import CACHE, CHECKPOINT, SPLIT, averaged_network, check_same_recipe
+from .layouts import find_cases
+from .run_folder import CACHE, CHECKPOINT, SPLIT, averaged_network, check_same_recipe, write_whole
 from .training import train
 
 MAY_CHANGE = ("data", "checkpoint_every", "workers")  # in a study that goes on, where all must have one length
@@ -59,7 +60,8 @@ def study(config: Config, data: Path, out: Path, seeds: int, echo=print) -> str:
 def _one(config: Config, data: Path, run: Path, echo) -> dict:
     """Train (or go on with) one run and evaluate it: the summary of its subsets and the teachers of its election."""
     result, recipe = run / "result.json", {**config.as_dict(), "data": ""}
-    if result.is_file() and (before := json.loads(result.read_text()))["recipe"] == recipe:
+    facts = {"recipe": recipe, "cases": sorted(case.name for case in find_cases(data))}
+    if result.is_file() and (before := json.loads(result.read_text())).items() >= facts.items():
         return before
     begun = (run / CHECKPOINT).is_file()
     if begun:
@@ -69,8 +71,8 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
     network, *_ = averaged_network(run)
     cases = held_out(json.loads((run / SPLIT).read_text()), data, cache)
     rows = evaluate(network, cases, config.window, choose_device("auto"), NO_RULES, lambda words: None, dice_only=True)
-    found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers, "recipe": recipe}
-    result.write_text(json.dumps(found))
+    found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers, **facts}
+    write_whole(result, json.dumps(found))
     return found
 
 
