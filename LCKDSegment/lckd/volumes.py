@@ -33,7 +33,10 @@ DICOM_TAGS = {
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume on disk, not yet read: its name as a person sees it, its file (or folder and slices), its DICOM tags."""
+    """A volume on disk, not yet read: its name as a person sees it, its file (or folder and slices), its DICOM tags.
+
+    A DICOM file of several frames is one of one "slice".
+    """
 
     name: str
     path: Path
@@ -54,7 +57,7 @@ class Volume:
         """Its grid, from headers alone. Raises InputError when they cannot be read."""
         first = _header(self.slices[0] if self.slices else str(self.path))
         found = Geometry.of(first)
-        if not self.slices:
+        if len(self.slices) < 2:
             return Geometry(
                 found.size[:3], found.spacing[:3], found.direction if len(found.direction) == 9 else _UPRIGHT
             )
@@ -72,10 +75,11 @@ class Volume:
         """The volume as a 3-D float32 image. Raises InputError when it cannot be read or is not one."""
         if self.slices:
             _check_slices(self.slices, self.name)
+        source = list(self.slices) if len(self.slices) > 1 else self.slices[0] if self.slices else str(self.path)
         if self.path.name.lower().endswith((".nii", ".nii.gz")):
             check_nifti(self.path)
         try:
-            image = sitk.ReadImage(list(self.slices) if self.slices else str(self.path))
+            image = sitk.ReadImage(source)
         except RuntimeError as error:
             raise InputError(f"{self.path}: cannot be read as an image ({_reason(error)}); is it damaged?") from None
         return check_image(image, self.path)
@@ -155,9 +159,9 @@ def _dicom_series(folder: Path) -> list[Volume]:
     volumes = []
     for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
         slices = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
-        if len(slices) < THINNEST:
-            continue
         header = _header(slices[0])
+        if len(slices) < THINNEST and not (len(slices) == 1 and header.GetSize()[2] >= THINNEST):
+            continue
         tags = {k: _text(header.GetMetaData(t)) for k, t in DICOM_TAGS.items() if header.HasMetaDataKey(t)}
         name = tags.get("SeriesDescription") or tags.get("ProtocolName") or f"Series {tags.get('SeriesNumber', uid)}"
         volumes.append(Volume(name, folder, tuple(slices), tags))
@@ -176,14 +180,34 @@ def _header(path: str) -> sitk.ImageFileReader:
 
 def _check_slices(slices: tuple[str, ...], name: str) -> None:
     """Refuse a series whose slices are missing, doubled or of two stacks: ITK would only stretch the volume."""
-    positions = []
-    for path in slices:
-        header = _header(path)
-        normal = np.array(header.GetDirection()).reshape(3, 3)[:, 2]
-        positions.append(float(normal @ header.GetOrigin()))
+    if len(slices) == 1:
+        positions = _frame_positions(slices[0], name)
+    else:
+        headers = [_header(path) for path in slices]
+        positions = [float(_normal(header) @ header.GetOrigin()) for header in headers]
     steps = np.abs(np.diff(sorted(positions)))
     if steps.max() - steps.min() > 0.1 * np.median(steps) or np.median(steps) < 0.01:
         raise InputError(f"series “{name}”: slices are missing, doubled or uneven; load the complete series again")
+
+
+def _frame_positions(path: str, name: str) -> list[float]:
+    """Where the frames of an enhanced DICOM file lie along their normal, in mm; ITK alone does not tell."""
+    try:
+        from pydicom import dcmread
+    except ImportError:
+        raise InputError(
+            f"series “{name}”: one file of several frames; pip install pydicom to read it, or convert it with dcm2niix"
+        ) from None
+    normal = _normal(_header(path))
+    try:
+        frames = dcmread(path, stop_before_pixels=True).PerFrameFunctionalGroupsSequence
+        return [float(normal @ frame.PlanePositionSequence[0].ImagePositionPatient) for frame in frames]
+    except (AttributeError, IndexError, TypeError):
+        raise InputError(f"series “{name}”: does not say where its frames lie; convert it with dcm2niix") from None
+
+
+def _normal(header: sitk.ImageFileReader) -> np.ndarray:
+    return np.array(header.GetDirection()).reshape(3, 3)[:, 2]
 
 
 def _text(value: str) -> str:

@@ -1,10 +1,13 @@
 """A folder of DICOM series, as it comes from the scanner."""
 
+import sys
+
+import numpy as np
 import pytest
 import SimpleITK as sitk
 from pydicom.uid import generate_uid
 
-from dicom import write_series
+from dicom import stored, write_frames, write_series
 from lckd.errors import InputError
 from lckd.preprocessing import same_grid
 from lckd.segment import Request, segment
@@ -62,6 +65,39 @@ def test_a_repeat_replaces_what_came_before(exam, sequence):
         study = choose_study(order, {})
         assert study.volumes["FLAIR"].tags["SeriesNumber"] == "8"
         assert any("repeat" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_series_may_be_one_file_of_several_frames(exam, sequence, tmp_path, backwards):
+    """Enhanced DICOM; in either order of its frames, it is where the slices were."""
+    image = sitk.ReadImage(str(sequence("FLAIR")))
+    order = range(image.GetSize()[2])
+    write_frames(
+        image, tmp_path / "enhanced" / "1.dcm", "FLAIR", 7, generate_uid(), order[::-1] if backwards else order
+    )
+    (volume,) = find_volumes([tmp_path / "enhanced"])
+    assert volume.tags["SeriesNumber"] == "7" and volume.geometry().size == image.GetSize()
+    again = sitk.GetArrayFromImage(sitk.Resample(volume.read(), image))
+    assert np.array_equal(again, stored(image))
+    assert choose_study([], {"T1": f"{volume.address}"}).volumes["T1"] == volume
+
+
+def test_frames_that_are_no_even_stack_are_refused(sequence, tmp_path):
+    """Two echoes in one file, say."""
+    image = sitk.ReadImage(str(sequence("FLAIR")))
+    slices = [*range(image.GetSize()[2])]
+    for order in (slices * 2, slices[:9] + slices[12:]):
+        write_frames(image, tmp_path / "enhanced" / "1.dcm", "FLAIR", 7, generate_uid(), order)
+        (volume,) = find_volumes([tmp_path / "enhanced"])
+        with pytest.raises(InputError, match="“FLAIR”: slices are missing, doubled or uneven"):
+            volume.read()
+
+
+def test_without_pydicom_frames_are_refused(sequence, tmp_path, monkeypatch):
+    write_frames(sitk.ReadImage(str(sequence("FLAIR"))), tmp_path / "1.dcm", "FLAIR", 7, generate_uid())
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(InputError, match="pip install pydicom"):
+        find_volumes([tmp_path])[0].read()
 
 
 def test_two_studies_are_refused(exam, sequence):
