@@ -16,7 +16,7 @@ from .postprocessing import Rules
 from .preprocessing import Preprocessing
 
 CARD, WEIGHTS = "model.json", "model.safetensors"
-FORMAT, READABLE = 2, (1, 2)
+FORMAT, READABLE = 3, (1, 2, 3)
 """Of model.json and its weights: what is written, what is read. In format 1 all weights are fp16 (lckd.weights)."""
 DEFAULT_MODEL = "compact"
 
@@ -140,7 +140,7 @@ def check_card(card: object, path: Path) -> None:
             names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
             raise InputError(f"{path}: {key} must be of type {names}, not {type(value).__name__}")
     if card["format"] not in READABLE:
-        known = " and ".join(map(str, READABLE))
+        known = ", ".join(map(str, READABLE))
         raise InputError(f"{path}: is of format {card['format']}, this program reads {known}; update it")
     if tuple(card["modalities"]) != MODALITIES or tuple(card["regions"]) != REGIONS:
         raise InputError(f"{path}: modalities or regions are not {', '.join(MODALITIES)} and {', '.join(REGIONS)}")

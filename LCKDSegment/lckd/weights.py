@@ -1,23 +1,33 @@
-"""Weights on disk: a convolution's kernels in eight bits with a scale for each output channel, the rest in fp16.
+"""Weights on disk: a convolution's kernels in few bits with a scale a channel, deflated; the rest in fp16.
 
-Half the size of fp16 throughout. Kernels move by half a percent, about as much as bfloat16 rounds; Training/README.md
-has what that costs. Models all in fp16 are read as before.
+Less than half the size of fp16 throughout; Training/README.md has what that costs. Models of format 2 (kernels in eight
+bits, not deflated) and 1 (all in fp16) are read as before.
 """
+
+import zlib
 
 import torch
 from torch import Tensor
 
-SCALE = ".scale"
+SCALE, SHAPE = ".scale", ".shape"
 KERNEL_DIMENSIONS = 5  # (channels out, channels in, z, y, x)
+LEVELS = 127  # a kernel's weights are whole multiples, -LEVELS to LEVELS, of its channel's scale
 
 
 def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A network's weights as they are stored: kernels int8 beside float32 ``NAME.scale`` (channels out, 1, 1, 1, 1)."""
+    """A network's weights as they are stored.
+
+    A kernel NAME is uint8, its int8 values deflated by zlib, beside ``NAME.shape`` (int64) and ``NAME.scale`` (float32,
+    (channels out, 1, 1, 1, 1)).
+    """
     stored = {}
     for name, value in weights.items():
         if value.ndim == KERNEL_DIMENSIONS:
-            scale = value.abs().amax((1, 2, 3, 4), keepdim=True).float().clamp_min(1e-20) / 127
-            stored[name] = (value / scale).round().to(torch.int8).contiguous()
+            scale = value.abs().amax((1, 2, 3, 4), keepdim=True).float().clamp_min(1e-20) / LEVELS
+            kernel = (value / scale).round().to(torch.int8)
+            deflated = zlib.compress(kernel.cpu().numpy().tobytes(), level=9)
+            stored[name] = torch.frombuffer(bytearray(deflated), dtype=torch.uint8)
+            stored[name + SHAPE] = torch.tensor(kernel.shape)
             stored[name + SCALE] = scale.contiguous()
         else:
             stored[name] = value.half().contiguous()
@@ -25,9 +35,20 @@ def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Stored weights as float32. Raises KeyError where a kernel lacks its scale."""
-    return {
-        name: value.float() * stored[name + SCALE] if value.dtype == torch.int8 else value.float()
-        for name, value in stored.items()
-        if not name.endswith(SCALE)
-    }
+    """Stored weights as float32. Raises KeyError where a kernel lacks its scale or shape, RuntimeError for damage."""
+    weights = {}
+    for name, value in stored.items():
+        if name.endswith((SCALE, SHAPE)):
+            continue
+        if value.dtype == torch.uint8:
+            value = _inflated(value, stored[name + SHAPE])
+        weights[name] = value.float() * stored[name + SCALE] if value.dtype == torch.int8 else value.float()
+    return weights
+
+
+def _inflated(deflated: Tensor, shape: Tensor) -> Tensor:
+    try:
+        kernel = zlib.decompress(deflated.numpy().tobytes())
+    except zlib.error as error:
+        raise RuntimeError(f"a kernel is damaged, {error}") from None
+    return torch.frombuffer(bytearray(kernel), dtype=torch.int8).reshape(shape.tolist())
