@@ -159,13 +159,21 @@ def _dicom_series(folder: Path) -> list[Volume]:
     volumes = []
     for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
         slices = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
-        header = _header(slices[0])
-        if len(slices) < THINNEST and not (len(slices) == 1 and header.GetSize()[2] >= THINNEST):
+        if (len(slices) if len(slices) > 1 else _frames(slices[0])) < THINNEST:
             continue
+        header = _header(slices[0])
         tags = {k: _text(header.GetMetaData(t)) for k, t in DICOM_TAGS.items() if header.HasMetaDataKey(t)}
         name = tags.get("SeriesDescription") or tags.get("ProtocolName") or f"Series {tags.get('SeriesNumber', uid)}"
         volumes.append(Volume(name, folder, tuple(slices), tags))
     return volumes
+
+
+def _frames(path: str) -> int:
+    """How many images a DICOM file holds; none where it is no image, but a report, say."""
+    try:
+        return _header(path).GetSize()[2]
+    except InputError:
+        return 0
 
 
 def _header(path: str) -> sitk.ImageFileReader:

@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from pydicom.uid import generate_uid
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, generate_uid
 
 from dicom import stored, write_frames, write_series
 from lckd.errors import InputError
@@ -91,6 +92,18 @@ def test_frames_that_are_no_even_stack_are_refused(sequence, tmp_path):
         (volume,) = find_volumes([tmp_path / "enhanced"])
         with pytest.raises(InputError, match="“FLAIR”: slices are missing, doubled or uneven"):
             volume.read()
+
+
+def test_a_report_beside_the_series_is_passed_over(exam):
+    """A file that ITK cannot read as an image."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = BasicTextSRStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    report = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    report.SOPClassUID, report.SOPInstanceUID = BasicTextSRStorage, meta.MediaStorageSOPInstanceUID
+    report.SeriesInstanceUID, report.StudyInstanceUID, report.Modality = generate_uid(), generate_uid(), "SR"
+    report.save_as(exam / "report.dcm", enforce_file_format=True)
+    assert choose_study(find_volumes([exam]), {}).available == ("T1ce", "FLAIR")
 
 
 def test_without_pydicom_frames_are_refused(sequence, tmp_path, monkeypatch):
