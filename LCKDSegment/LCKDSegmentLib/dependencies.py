@@ -114,7 +114,7 @@ def _offline() -> str:
 @contextmanager
 def _installing(packages: str, otherwise: str):
     """Tell in the status bar that this takes time, and in a line that pip failed, in place of its command line."""
-    words = _("Installing {packages}. Slicer does not answer meanwhile; it may take minutes.")
+    words = _("{packages} may take minutes to install, in which Slicer does not answer.")
     slicer.util.showStatusMessage(words.format(packages=packages))
     slicer.app.processEvents()
     try:
@@ -142,9 +142,7 @@ def _install(packages: list[str]) -> bool:
         if hasattr(packaging, "pip_ensure"):
             try:
                 with _installing(", ".join(packages), _offline()):
-                    # Without its progress window, which would end in one of its own with pip's log should pip fail.
-                    options = {"requester": "LCKDSegment", "show_progress": False}
-                    packaging.pip_ensure(packages, constraints=str(constraints), **options)
+                    packaging.pip_ensure(packages, constraints=str(constraints), requester="LCKDSegment")
             except RuntimeError as error:
                 if "declined" not in str(error):
                     raise

@@ -82,7 +82,7 @@ def predict(
             progress(done, total)
         return probabilities
 
-    probabilities = _in_windows(images, window, infer, device)
+    probabilities = _in_windows(images, window, infer, device, 0 if mirrored else None)
     if mirrored:
         mirror_image = _in_windows(images.flip(-1), window, infer, device, SHIFT).flip(-1)
         probabilities = (probabilities + mirror_image) / 2
@@ -93,12 +93,12 @@ def predict(
 
 
 def _in_windows(
-    images: Tensor, window: tuple[int, int, int], infer: Callable, device: torch.device, shift: int = 0
+    images: Tensor, window: tuple[int, int, int], infer: Callable, device: torch.device, shift: int | None
 ) -> Tensor:
     """What ``infer`` makes of images (1, k, z, y, x), on the CPU.
 
     Args:
-        shift: how far from a sole window's beginning the images lie, as far as it has room.
+        shift: how far from a sole window's beginning the images lie, as far as it has room; None: in its middle.
     """
     size = images.shape[2:]
     if count_windows(size, window) > 1:
@@ -108,7 +108,7 @@ def _in_windows(
             images, window, 1, infer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
         )
     margins = [edge - n for edge, n in zip(window, size, strict=True)]
-    before = [min(shift, margin) for margin in margins]
+    before = [margin // 2 if shift is None else min(shift, margin) for margin in margins]
     pairs = zip(before, margins, strict=True)
     whole = functional.pad(images, [m for first, margin in reversed([*pairs]) for m in (first, margin - first)])
     there = tuple(slice(first, first + n) for first, n in zip(before, size, strict=True))

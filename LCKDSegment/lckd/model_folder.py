@@ -17,7 +17,7 @@ from .preprocessing import Preprocessing
 
 CARD, WEIGHTS = "model.json", "model.safetensors"
 FORMAT, READABLE = 3, (1, 2, 3)
-"""Of model.json and its weights: what is written, what is read. In format 1 all weights are fp16 (lckd.weights)."""
+"""Of model.json and its weights (lckd.weights): what is written, what is read."""
 DEFAULT_MODEL = "compact"
 
 # model.json's schema: dotted key -> type. All are required.
@@ -67,8 +67,10 @@ class Model:
 
     @property
     def distilled(self) -> bool:
-        """Whether the elected modalities did teach the others."""
-        return self.card["training"]["recipe"].get("strategy", "elected") == "elected"
+        """Whether the elected modalities did teach the others: by their features, and before the run was over."""
+        training, recipe = self.card["training"], self.card["training"]["recipe"]
+        in_time = any(iteration < training["iterations"] for iteration in training.get("elections", [0]))
+        return in_time and recipe.get("strategy", "elected") == "elected" and recipe.get("feature_weight", 1) > 0
 
     def expected_dice(self, modalities) -> dict[str, dict]:
         """Region -> mean, low, high (a bootstrap 95% interval) and cases, for exactly this subset of modalities.

@@ -67,7 +67,7 @@ def expectation(available: tuple[str, ...], model: Model) -> str:
     scores = ", ".join(f"{r} {interval_words(here[r])}" for r in REGIONS)
     words = f"Expected Dice, from {here['WT']['cases']} held-out cases: {scores}."
     if (where_any := here["ET"].get("mean_where_any")) is not None:
-        words += f" ET is {where_any:.2f} where there is any; finding none where there is none counts 1."
+        words += f" Over the cases that have enhancing tumour, ET is {where_any:.2f}."
     return words
 
 
@@ -88,10 +88,11 @@ def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared
         words.append("enhancing tumour (ET) is defined by contrast medium: without T1ce its outline is a guess")
     here = model.expected_dice(study.available)
     for region in REGIONS:
-        if here[region]["mean"] < HOPELESS and (region != "ET" or "T1ce" in study.available):
+        expected = here[region].get("mean_where_any", here[region]["mean"])
+        if expected < HOPELESS and (region != "ET" or "T1ce" in study.available):
             words.append(
                 f"{STRUCTURES[region].title.lower()} ({region}) from {subset_name(study.available)}: expected Dice "
-                f"{here[region]['mean']:.2f}, little more than a guess"
+                f"{expected:.2f}, little more than a guess"
             )
     if volumes_ml["WT"] == 0:
         words.append("no tumour was found; that is not proof that there is none")

@@ -76,7 +76,7 @@ def check_outputs(output: Path, others: list[Path], inputs: list[Path]) -> None:
         if resolved in {p.resolve() for p in inputs} or paths.count(resolved) > 1:
             raise InputError(f"{path}: is an input or another output of this run; choose another name")
         if path.is_file() and path.name.lower().endswith(SUFFIXES) and folders & {*resolved.parents}:
-            raise InputError(f"{path}: is there already, among the inputs; choose another name, or remove it first")
+            raise InputError(f"{path}: is there already, in a folder of inputs; choose another name")
         check_writable(path)
 
 

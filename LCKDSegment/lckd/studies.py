@@ -1,5 +1,6 @@
 """From the volumes found to one study: which volume is which sequence, one patient, the best volume per sequence."""
 
+import os
 import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
@@ -257,7 +258,8 @@ def _refuse_same_file(volumes: Mapping[str, Volume]) -> None:
 
 def _doubt_one_patient(volumes: list[Volume]) -> list[str]:
     """A warning where volumes, some of them given outright, lie apart or are named as of several patients."""
-    first, *others = {group_key(volume): volume for volume in volumes}.values()
+    groups = {group_key(replace(volume, path=Path(os.path.abspath(volume.path)))): volume for volume in volumes}
+    first, *others = groups.values()
     if not others:
         return []
     return [f"{first.address} and {others[0].address} look like different studies: are all of one patient?"]

@@ -18,6 +18,10 @@ THINNEST = 4  # slices; fewer are no volume
 SMALLEST, LARGEST = 20, 1000  # mm; the longest edge of anything that may hold a head
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
+SOP_CLASS = "0008|0016"
+OF_FRAMES = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
+"""Enhanced MR, and what archives make of a plain series: one file of several frames."""
+
 _UPRIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 # DICOM keyword -> ITK metadata key, for what tells sequences, patients and dates apart.
@@ -159,21 +163,14 @@ def _dicom_series(folder: Path) -> list[Volume]:
     volumes = []
     for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
         slices = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
-        if (len(slices) if len(slices) > 1 else _frames(slices[0])) < THINNEST:
-            continue
         header = _header(slices[0])
+        of_frames = len(slices) == 1 and header.GetMetaData(SOP_CLASS).strip("\0 ") in OF_FRAMES
+        if len(slices) < THINNEST and not of_frames:
+            continue
         tags = {k: _text(header.GetMetaData(t)) for k, t in DICOM_TAGS.items() if header.HasMetaDataKey(t)}
         name = tags.get("SeriesDescription") or tags.get("ProtocolName") or f"Series {tags.get('SeriesNumber', uid)}"
         volumes.append(Volume(name, folder, tuple(slices), tags))
     return volumes
-
-
-def _frames(path: str) -> int:
-    """How many images a DICOM file holds; none where it is no image, but a report, say."""
-    try:
-        return _header(path).GetSize()[2]
-    except InputError:
-        return 0
 
 
 def _header(path: str) -> sitk.ImageFileReader:
@@ -187,13 +184,16 @@ def _header(path: str) -> sitk.ImageFileReader:
 
 
 def _check_slices(slices: tuple[str, ...], name: str) -> None:
-    """Refuse a series whose slices are missing, doubled or of two stacks: ITK would only stretch the volume."""
+    """Refuse a series whose slices are missing, doubled or of two stacks: ITK would only stretch the volume.
+
+    ITK puts files in order, the frames of one file it does not.
+    """
     if len(slices) == 1:
         positions = _frame_positions(slices[0], name)
     else:
         headers = [_header(path) for path in slices]
-        positions = [float(_normal(header) @ header.GetOrigin()) for header in headers]
-    steps = np.abs(np.diff(sorted(positions)))
+        positions = sorted(float(_normal(header) @ header.GetOrigin()) for header in headers)
+    steps = np.diff(positions) * np.sign(positions[-1] - positions[0])
     if steps.max() - steps.min() > 0.1 * np.median(steps) or np.median(steps) < 0.01:
         raise InputError(f"series “{name}”: slices are missing, doubled or uneven; load the complete series again")
 
@@ -202,6 +202,7 @@ def _frame_positions(path: str, name: str) -> list[float]:
     """Where the frames of an enhanced DICOM file lie along their normal, in mm; ITK alone does not tell."""
     try:
         from pydicom import dcmread
+        from pydicom.errors import InvalidDicomError
     except ImportError:
         raise InputError(
             f"series “{name}”: one file of several frames; pip install pydicom to read it, or convert it with dcm2niix"
@@ -209,8 +210,11 @@ def _frame_positions(path: str, name: str) -> list[float]:
     normal = _normal(_header(path))
     try:
         frames = dcmread(path, stop_before_pixels=True).PerFrameFunctionalGroupsSequence
-        return [float(normal @ frame.PlanePositionSequence[0].ImagePositionPatient) for frame in frames]
-    except (AttributeError, IndexError, TypeError):
+        positions = [float(normal @ frame.PlanePositionSequence[0].ImagePositionPatient) for frame in frames]
+        if len(positions) < THINNEST:
+            raise IndexError
+        return positions
+    except (AttributeError, IndexError, TypeError, InvalidDicomError):
         raise InputError(f"series “{name}”: does not say where its frames lie; convert it with dcm2niix") from None
 
 

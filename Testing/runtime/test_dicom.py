@@ -87,7 +87,7 @@ def test_frames_that_are_no_even_stack_are_refused(sequence, tmp_path):
     """Two echoes in one file, say."""
     image = sitk.ReadImage(str(sequence("FLAIR")))
     slices = [*range(image.GetSize()[2])]
-    for order in (slices * 2, slices[:9] + slices[12:]):
+    for order in (slices * 2, slices[:9] + slices[12:], slices[::2] + slices[1::2], slices[:2] + slices[1::-1] * 3):
         write_frames(image, tmp_path / "enhanced" / "1.dcm", "FLAIR", 7, generate_uid(), order)
         (volume,) = find_volumes([tmp_path / "enhanced"])
         with pytest.raises(InputError, match="“FLAIR”: slices are missing, doubled or uneven"):

@@ -88,7 +88,7 @@ def test_given_file_is_not_taken_a_second_time(study, tmp_path, monkeypatch):
 
     chosen = study("flair", given={"T1ce": Path("t2.nii.gz")})
     assert chosen.available == ("T1ce", "FLAIR")
-    assert "its name says T2" in chosen.warnings[0]
+    assert len(chosen.warnings) == 1 and "its name says T2" in chosen.warnings[0]
     assert os.getcwd() == str(tmp_path)
 
 

@@ -174,6 +174,21 @@ def test_labels_that_are_none_are_refused(brats, tmp_path, change, words):
         cached(replace(case, label=tmp_path / "label.nii.gz"), Preprocessing(), tmp_path / "cache")
 
 
+@pytest.mark.parametrize("radius", [1, 3])
+def test_a_small_lesion_drawn_finely_is_not_called_misplaced(brats, tmp_path, radius):
+    """On a finer grid than the images', few or none of the working grid's voxels may fall into it."""
+    case = find_cases(brats)[0]
+    label = sitk.ReadImage(str(case.label))
+    fine = sitk.Expand(label, [3, 3, 3], sitk.sitkNearestNeighbor) * 0
+    z, y, x = np.indices(fine.GetSize()[::-1])
+    middle = [n // 2 for n in fine.GetSize()[::-1]]
+    ball = sum((axis - m) ** 2 for axis, m in zip((z, y, x), middle, strict=True)) <= radius**2
+    drawn = sitk.GetImageFromArray(ball.astype(np.uint8))
+    drawn.CopyInformation(fine)
+    sitk.WriteImage(drawn, str(tmp_path / "fine.nii.gz"))
+    assert cached(replace(case, label=tmp_path / "fine.nii.gz"), Preprocessing(), tmp_path / "cache").labels.ndim == 3
+
+
 def test_labels_a_program_stored_scaled_are_read_as_meant(brats, tmp_path):
     """Otherwise 1.992, nibabel's rounding of 2, would be cut to 1: oedema taken for necrosis."""
     case = find_cases(brats)[0]

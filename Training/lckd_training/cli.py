@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from lckd.errors import InputError
@@ -32,6 +33,7 @@ def add_commands(verbs) -> None:
     evaluate.add_argument("--out", type=Path, required=True, metavar="REPORT_DIR")
     evaluate.add_argument("--subsets", default="all", metavar="all|T1+T2,...", help="which subsets (default: all 15)")
     evaluate.add_argument("--compare", type=Path, metavar="REPORT_DIR", help="another evaluation: paired differences")
+    evaluate.add_argument("--skip-bad", action="store_true", help="go on without cases that cannot be used")
     evaluate.set_defaults(run=_evaluate)
     export = verbs.add_parser("export", help="evaluate a run and write its model folder")
     export.add_argument("run_folder", type=Path, metavar="RUN", help="or a model folder, to make it again")
@@ -43,6 +45,7 @@ def add_commands(verbs) -> None:
     elect = verbs.add_parser("elect", help="each sequence alone on labelled cases, and who would teach")
     elect.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
     elect.add_argument("--data", type=Path, required=True, metavar="DIR")
+    elect.add_argument("--skip-bad", action="store_true", help="go on without cases that cannot be used")
     elect.set_defaults(run=_elect)
     study = verbs.add_parser("study", help="elected, fixed, all, no teachers and guidance side by side")
     study.add_argument("config", type=Path, metavar="CONFIG")
@@ -96,17 +99,20 @@ def _train(options) -> None:
 
 def _evaluate(options) -> None:
     from .comparison import compare, read_dice
-    from .layouts import find_cases
 
     wanted = _subsets(options.subsets)
     if options.compare:
         read_dice(options.compare)  # refuses what is no evaluation before the work is done
         if options.compare.resolve() == options.out.resolve():
             raise InputError(f"{options.out}: --compare names the folder that --out would write over; choose another")
-    find_cases(options.data)  # as well
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.out) as cache:  # prepared patients do not stay behind
-        _write_report(options, wanted, Path(cache))
+    try:
+        with tempfile.TemporaryDirectory(dir=options.out) as cache:  # prepared patients do not stay behind
+            _write_report(options, wanted, Path(cache))
+    except InputError:
+        with suppress(OSError):  # it is not empty
+            options.out.rmdir()
+        raise
     if options.compare:
         table = compare(options.out, options.compare)
         (options.out / "comparison.md").write_text(table)
@@ -119,7 +125,7 @@ def _write_report(options, wanted: list[tuple[str, ...]], cache: Path) -> None:
     from .evaluation import evaluate, markdown_table, write_evaluation
     from .worst_cases import WorstCases
 
-    network, window, rules, teachers, cases = _model_and_cases(options.model, options.data, cache)
+    network, window, rules, teachers, cases = _model_and_cases(options, cache)
     worst = WorstCases()
     rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
     if not rows:
@@ -145,22 +151,23 @@ def _elect(options) -> None:
     from .election import elect, score_table, single_modality_scores
 
     with tempfile.TemporaryDirectory() as cache:
-        network, window, _, _, cases = _model_and_cases(options.model, options.data, Path(cache))
+        network, window, _, _, cases = _model_and_cases(options, Path(cache))
         election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
     print(f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}")
 
 
-def _model_and_cases(model: Path, data: Path, cache: Path):
+def _model_and_cases(options, cache: Path):
     """The network of a model folder or of a run, its window, rules and teachers, and the prepared cases of a folder."""
+    model = options.model
     from lckd.model_folder import load_model
     from lckd.preprocessing import Preprocessing
 
     from .card import RECORDS
-    from .data import cached
+    from .data import prepared_cases
     from .layouts import find_cases
     from .run_folder import CHECKPOINT, SPLIT, averaged_network
 
-    found = find_cases(data)
+    found = find_cases(options.data)
     if (model / CHECKPOINT).is_file():
         network, config, state = averaged_network(model)
         split = model / SPLIT
@@ -176,7 +183,8 @@ def _model_and_cases(model: Path, data: Path, cache: Path):
         print(
             f"lckd: {len(trained_on)} of the {len(found)} cases were trained on; their Dice flatters", file=sys.stderr
         )
-    return network, window, rules, teachers, [cached(case, settings, cache) for case in found]
+    cases = prepared_cases(found, settings, cache, options.skip_bad, lambda words: print(words, file=sys.stderr))
+    return network, window, rules, teachers, cases
 
 
 def _study(options) -> None:

@@ -17,7 +17,7 @@ from lckd.anatomy import LABELS, MODALITIES
 from lckd.conditioning import shows_skull
 from lckd.errors import InputError
 from lckd.nifti import check_nifti
-from lckd.preprocessing import Prepared, Preprocessing, like, prepare, voxel_ml
+from lckd.preprocessing import Prepared, Preprocessing, like, prepare
 from lckd.studies import choose_reference
 from lckd.volumes import check_image, volume_file
 
@@ -25,7 +25,7 @@ from .layouts import Case, Channel, coding_words
 
 VERSION = 2  # of the cached arrays: raise it when preparing changes, and every cache is made anew
 ROUNDING = 0.02  # a label image may be off whole numbers by this much: some programs store them scaled
-MAY_BE_LOST = 0.2  # of a label image's volume, outside the images' brain
+MAY_BE_LOST = 0.2  # share of a label image's voxels outside the box around the images' brain
 
 
 @dataclass(frozen=True)
@@ -72,33 +72,40 @@ def prepared_cases(
                 echo(f"case {case.name}: {warning}")
         except InputError as error:
             if not skip_bad:
-                raise InputError(
-                    f"case {case.name}: {error}; mend it, or go on without such cases: --skip-bad"
-                ) from None
-            echo(f"left out case {case.name}: {error}")
+                raise InputError(f"{error}; mend it, or go on without such cases: --skip-bad") from None
+            echo(f"left out {error}")
     return good
 
 
 def cached(case: Case, settings: Preprocessing, cache: Path) -> CachedCase:
-    """The prepared case, from the cache when that is not older than its files, its settings or this code."""
+    """The prepared case, from the cache when that is not older than its files, its settings or this code.
+
+    Raises:
+        InputError: the case, named, is of no use.
+    """
     channels = {name: channel.index for name, channel in case.files.items()}
     files = [*(channel.path for channel in case.files.values()), case.label]
     try:
         stamps = [(str(f), os.path.getsize(f), os.path.getmtime(f)) for f in files]
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}") from None
+        raise InputError(f"case {case.name}: {error.filename}: {error.strerror}") from None
     facts = [VERSION, settings.as_dict(), case.coding, channels, stamps]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     folder = Path(cache) / f"{case.name}-{key}"
     if not folder.is_dir():
-        _write(case, settings, folder)
+        try:
+            _write(case, settings, folder)
+        except InputError as error:
+            raise InputError(f"case {case.name}: {error}") from None
     return CachedCase(case.name, tuple(m for m in MODALITIES if m in case.files), folder)
 
 
 def _write(case: Case, settings: Preprocessing, folder: Path) -> None:
     volumes = {name: read_channel(channel) for name, channel in case.files.items()}
     if skull := [name for name, image in volumes.items() if shows_skull(image)]:
-        raise InputError(f"{skull[0]}: shows the skull; cases must be skull-stripped and lined up, as BraTS is")
+        raise InputError(
+            f"{skull[0]}: shows the skull, or a background of several values; strip the skull and line the volumes up"
+        )
     prepared = prepare(volumes, choose_reference(volumes), settings)
     for name, why in prepared.left_out.items():
         raise InputError(f"{name}: {why}")
@@ -153,10 +160,7 @@ def read_labels(path: Path, prepared: Prepared, coding: dict[str, int] | None) -
     if unknown := found - {0, *coding.values()}:
         raise InputError(f"{path}: holds label {min(unknown)}, which is none of {coding_words(coding)}")
     image = like(labels.astype(np.uint8), image)
-    aligned = sitk.Resample(image, prepared.grid, sitk.Transform(), sitk.sitkNearestNeighbor)
-    values = sitk.GetArrayFromImage(aligned)[prepared.box]
-    drawn = np.count_nonzero(labels) * voxel_ml(image)
-    lost = 1 - np.count_nonzero(values) * prepared.voxel_ml / drawn if drawn else 0
+    lost = _outside(image, prepared)
     if lost > MAY_BE_LOST:
         raise InputError(
             f"{path}: {lost:.0%} of its labels lie elsewhere than the images; give both the same origin and directions"
@@ -164,7 +168,17 @@ def read_labels(path: Path, prepared: Prepared, coding: dict[str, int] | None) -
     table = np.zeros(256, np.uint8)
     for name, value in coding.items():
         table[value] = LABELS[name]
-    return table[values]
+    aligned = sitk.Resample(image, prepared.grid, sitk.Transform(), sitk.sitkNearestNeighbor)
+    return table[sitk.GetArrayFromImage(aligned)[prepared.box]]
+
+
+def _outside(labels: sitk.Image, prepared: Prepared) -> float:
+    """The share of a label image's voxels that lie outside a prepared study's box; 0 where there are none."""
+    box = np.zeros(prepared.grid.GetSize()[::-1], np.uint8)
+    box[prepared.box] = 1
+    inside = sitk.Resample(like(box, prepared.grid), labels, sitk.Transform(), sitk.sitkNearestNeighbor)
+    drawn = sitk.GetArrayViewFromImage(inside)[sitk.GetArrayViewFromImage(labels) > 0]
+    return 1 - float(drawn.mean()) if drawn.size else 0.0
 
 
 def split(cases: list, validation: list[str], seed: int) -> tuple[list, list]:

@@ -54,11 +54,7 @@ def single_teacher(teachers: dict[str, str]) -> dict[str, str]:
 def single_modality_scores(
     network: Network, cases: list[CachedCase], window: tuple[int, int, int], device: torch.device
 ):
-    """scores[region][modality]: mean Dice of each modality alone.
-
-    Over the cases that have all four, so that they are compared on the same ones; without any, over those that have it.
-    """
-    cases = [case for case in cases if case.modalities == MODALITIES] or cases
+    """scores[region][modality]: mean Dice of each modality alone over the cases that have it."""
     scores = {region: {} for region in REGIONS}
     for modality in MODALITIES:
         dice = [case_dice(network, case, (modality,), window, device) for case in cases if modality in case.modalities]

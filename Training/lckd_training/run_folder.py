@@ -83,7 +83,9 @@ def load_checkpoint(run: Path, device: torch.device) -> dict:
         raise InputError(f"{run}: no checkpoint ({CHECKPOINT}) in this folder; train first, without --resume")
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if "memory" in str(error):
+            raise
         raise InputError(f"{path}: damaged; the run cannot go on from it, begin anew in another --out") from None
 
 
