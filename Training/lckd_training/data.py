@@ -102,13 +102,11 @@ def cached(case: Case, settings: Preprocessing, cache: Path) -> CachedCase:
 
 def _write(case: Case, settings: Preprocessing, folder: Path) -> None:
     volumes = {name: read_channel(channel) for name, channel in case.files.items()}
-    if skull := [name for name, image in volumes.items() if shows_skull(image)]:
-        raise InputError(
-            f"{skull[0]}: shows the skull, or a background of several values; strip the skull and line the volumes up"
-        )
     prepared = prepare(volumes, choose_reference(volumes), settings)
     for name, why in prepared.left_out.items():
         raise InputError(f"{name}: {why}")
+    if skull := [name for name, image in volumes.items() if shows_skull(image)]:
+        prepared.warnings.append(f"{', '.join(skull)} may show the skull; cases should be skull-stripped and lined up")
     labels = read_labels(case.label, prepared, case.coding)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True, exist_ok=True)
