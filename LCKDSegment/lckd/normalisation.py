@@ -94,9 +94,9 @@ class _Fused(torch.autograd.Function):
         rest = mean - about.float()
         variance = (_product(out, out) / voxels - rest * rest).clamp_min(0)
         deviation = (variance + EPSILON).rsqrt()  # 1 / standard deviation
-        scale = deviation * weight.float()
-        shift = bias.float() - rest * scale
-        out.mul_(scale[:, None].to(x.dtype)).add_(shift[:, None].to(x.dtype))
+        # As one operation, in fp32 within: a scale rounded to bfloat16 would be wrong in the same way everywhere.
+        for sample, *moments in zip(out, rest, variance, strict=True):
+            sample.copy_(functional.batch_norm(sample, *moments, weight.float(), bias.float(), eps=EPSILON))
         out = functional.leaky_relu_(out, SLOPE)
         if inside is not None:
             out.mul_(inside)
