@@ -109,10 +109,11 @@ def _in_windows(
         )
     margins = [edge - n for edge, n in zip(window, size, strict=True)]
     before = [margin // 2 if shift is None else min(shift, margin) for margin in margins]
-    pairs = zip(before, margins, strict=True)
-    whole = functional.pad(images, [m for first, margin in reversed([*pairs]) for m in (first, margin - first)])
+    padding = []
+    for first, margin in zip(reversed(before), reversed(margins), strict=True):  # of the last axis first, as torch does
+        padding += [first, margin - first]
     there = tuple(slice(first, first + n) for first, n in zip(before, size, strict=True))
-    return infer(whole.to(device)).cpu()[(..., *there)]
+    return infer(functional.pad(images, padding).to(device)).cpu()[(..., *there)]
 
 
 def predict_within_memory(

@@ -77,6 +77,11 @@ def interval_words(score: dict) -> str:
     return f"{score['mean']:.2f} ({around})"
 
 
+def where_any(score: dict) -> float:
+    """The mean over the cases that have the region, where a card tells it: elsewhere finding none counts 1."""
+    return score.get("mean_where_any", score["mean"])
+
+
 def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared: list[str]) -> list[str]:
     """What the reader of the result must know: of the inputs, of regions these cannot show, of an empty result."""
     words = [*study.warnings, *prepared]
@@ -88,7 +93,7 @@ def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared
         words.append("enhancing tumour (ET) is defined by contrast medium: without T1ce its outline is a guess")
     here = model.expected_dice(study.available)
     for region in REGIONS:
-        expected = here[region].get("mean_where_any", here[region]["mean"])
+        expected = where_any(here[region])
         if expected < HOPELESS and (region != "ET" or "T1ce" in study.available):
             words.append(
                 f"{STRUCTURES[region].title.lower()} ({region}) from {subset_name(study.available)}: expected Dice "

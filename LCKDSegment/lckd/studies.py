@@ -189,7 +189,7 @@ def group_key(volume: Volume) -> tuple[str, str]:
         return uid, ""
     if bids := re.match(r"(sub-[A-Za-z0-9]+)(_ses-[A-Za-z0-9]+)?", volume.name):
         return bids.group(0), ""
-    folder = volume.path.parent
+    folder = Path(os.path.abspath(volume.path)).parent
     if identify(folder.name).modality:  # one folder a sequence
         folder = folder.parent
     case = leading_words(volume.name)
@@ -258,21 +258,23 @@ def _refuse_same_file(volumes: Mapping[str, Volume]) -> None:
 
 def _doubt_one_patient(volumes: list[Volume]) -> list[str]:
     """A warning where volumes, some of them given outright, lie apart or are named as of several patients."""
-    groups = {group_key(replace(volume, path=Path(os.path.abspath(volume.path)))): volume for volume in volumes}
-    first, *others = groups.values()
+    first, *others = _one_of_each_study(volumes)
     if not others:
         return []
     return [f"{first.address} and {others[0].address} look like different studies: are all of one patient?"]
 
 
+def _one_of_each_study(volumes: list[Volume]) -> list[Volume]:
+    return list({group_key(volume): volume for volume in volumes}.values())
+
+
 def _refuse_several_studies(volumes: list[Volume]) -> list[str]:
     """Refuse volumes that are clearly of several studies; warn where their names only make one wonder."""
-    groups = {group_key(volume): volume for volume in volumes}
-    if len(groups) > 1:
-        first, second = list(groups.values())[:2]
+    if len(different := _one_of_each_study(volumes)) > 1:
+        first, second, *_ = different
         raise InputError(
-            f"{len(groups)} studies among the inputs ({first.address} and {second.address} are not of the same one); "
-            "give one at a time"
+            f"{len(different)} studies among the inputs ({first.address} and {second.address} are not of the same "
+            "one); give one at a time"
         )
     cases = {case for volume in volumes if not volume.tags and (case := leading_words(volume.name))}
     return (

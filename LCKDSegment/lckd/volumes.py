@@ -124,14 +124,20 @@ def stem(path: Path) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def check_image(image: sitk.Image, path: Path) -> sitk.Image:
-    """The image as 3-D float32. Raises InputError for 4-D, RGB, complex, flat, empty or non-finite images."""
+def one_volume(image: sitk.Image, path: Path) -> sitk.Image:
+    """The image as a 3-D one with a single value a voxel. Raises InputError where it is another."""
     if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path}: a colour or vector image, not an MR volume; give the grey-level original")
+        raise InputError(f"{path}: a colour or vector image; give the original, with a single value a voxel")
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3:
         raise InputError(f"{path}: has {image.GetDimension()} dimensions; give one 3-D volume per file")
+    return image
+
+
+def check_image(image: sitk.Image, path: Path) -> sitk.Image:
+    """The image as 3-D float32. Raises InputError for 4-D, RGB, complex, flat, empty or non-finite images."""
+    image = one_volume(image, path)
     if min(image.GetSize()) < THINNEST:
         raise InputError(f"{path}: only {min(image.GetSize())} slice(s); a brain volume is needed, not a single image")
     extents = [n * step for n, step in zip(image.GetSize(), image.GetSpacing(), strict=True)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
@@ -84,12 +85,17 @@ def test_masks_beside_volumes_are_no_volumes(study):
 def test_given_file_is_not_taken_a_second_time(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkUInt8), "t2.nii.gz")
-    from pathlib import Path
-
     chosen = study("flair", given={"T1ce": Path("t2.nii.gz")})
     assert chosen.available == ("T1ce", "FLAIR")
     assert len(chosen.warnings) == 1 and "its name says T2" in chosen.warnings[0]
     assert os.getcwd() == str(tmp_path)
+
+
+def test_one_folder_written_in_two_ways_is_one_study(study, tmp_path, monkeypatch):
+    study("case/t1", "case/flair")
+    monkeypatch.chdir(tmp_path)
+    inputs = [Path("case", "..", "case", "t1.nii.gz"), tmp_path / "case" / "flair.nii.gz"]
+    assert choose_study(find_volumes(inputs), {}).available == ("T1", "FLAIR")
 
 
 def test_a_second_volume_of_a_sequence_is_described_by_itself(tmp_path, capsys):

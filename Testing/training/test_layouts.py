@@ -160,7 +160,7 @@ def test_labels_that_lie_elsewhere_are_refused(brats, tmp_path):
     [
         (lambda a: np.where(np.arange(a.shape[1])[:, None] < 3, 2, a), r"\d\d% of its labels lie elsewhere"),
         (lambda a: a * np.float32(0.7), "not whole numbers"),
-        (lambda a: np.stack([a, a]), "not one 3-D volume of labels"),
+        (lambda a: np.stack([a, a]), "has 4 dimensions; give one 3-D volume per file"),
     ],
 )
 def test_labels_that_are_none_are_refused(brats, tmp_path, change, words):

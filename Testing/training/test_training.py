@@ -239,10 +239,11 @@ def test_cases_without_enhancement_are_told_apart():
             ("some", "T2", 0.4, 1),
         )
     ]
-    words = enhancement_words(rows)
+    words = enhancement_words(rows, summarise(rows))
     assert "- none: some found in 1 of 2 subsets; Dice of TC 0.00 to 0.10, WT 0.50 to 0.50" in words
     assert "alone, ET's mean of all subsets is 0.30" in words
-    assert hopeless_words(rows) == ", above all from T1 (below 0.3 where there is any)"
+    assert "Over the other cases" not in enhancement_words(rows[:2], summarise(rows[:2]))
+    assert hopeless_words(summarise(rows)) == ", above all from T1 (below 0.3 where there is any)"
 
 
 def test_export_loses_nothing_and_wants_every_held_out_case(whole, phantoms, tmp_path):
@@ -282,7 +283,8 @@ def test_gradient_that_is_not_a_number_changes_nothing(phantoms, tmp_path):
         (["learning_rate=-1"], "learning_rate -1.0; it must be more than 0"),
         (["ema=2"], "ema 2.0; it must be from 0 to below 1"),
         (["iterations=400.7"], "400.7 is not a valid int"),
-        (["learning_rate_stages=[a]"], "is not a list of iterations"),
+        (["learning_rate_stages=[a]"], "'a' is not a valid int"),
+        (["widths=16"], "16 is not a list"),
         (["elect_every=0"], "elect_every 0; it must be at least 1"),
         (["seed=-1"], "cannot be negative"),
         (["precision=bf16"], "choose bf16-mixed, 32-true"),

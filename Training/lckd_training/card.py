@@ -1,10 +1,13 @@
 """A model card's text: what to expect, how it fails, how it was made; every number from the evaluation at hand."""
 
-from lckd.anatomy import REGIONS, subset_name, subsets
-from lckd.report import HOPELESS, NOTICE
+from statistics import fmean
+
+from lckd.anatomy import REGIONS
+from lckd.model_folder import elected_taught
+from lckd.report import HOPELESS, NOTICE, where_any
 
 from .election import score_table
-from .evaluation import markdown_table, mean_dice, summarise, worst_cases
+from .evaluation import markdown_table, worst_cases
 from .run_folder import PLOT
 
 RECORDS, HISTORY = "training", "history.md"
@@ -24,7 +27,6 @@ BRATS = """\
 def method_words(training: dict) -> str:
     """How the sequences were made to stand in for one another, by what the run did and not by its recipe alone."""
     recipe = training["recipe"]
-    untaught = not any(i < training["iterations"] for i in training["elections"])
     teaching = {
         "elected": "learnable cross-modal knowledge distillation (elected teachers)",
         "fixed": f"distillation from {recipe['fixed_teacher']}",
@@ -33,7 +35,7 @@ def method_words(training: dict) -> str:
     }[recipe["strategy"]]
     if not recipe["feature_weight"]:
         teaching = "no feature distillation"
-    elif recipe["strategy"] == "elected" and untaught:
+    elif recipe["strategy"] == "elected" and not elected_taught(training):
         teaching = "no teachers, since none was elected before this run's end"
     return teaching + (f" and {recipe['guidance']} guidance" if recipe["guidance"] != "none" else "")
 
@@ -60,18 +62,19 @@ def late_words(elections: list[dict], iterations: int) -> str:
     return "".join(f"\n{sentence}" for sentence in words)
 
 
-def enhancement_words(rows: list[dict]) -> str:
+def enhancement_words(rows: list[dict], summary: dict[str, dict[str, dict]]) -> str:
     """ET without the cases that have none, and what the model does in those."""
     without = sorted({row["case"] for row in rows if row["ET empty"]})
     if not without:
         return "Every held-out case has enhancing tumour.\n"
-    with_tumour = summarise([row for row in rows if not row["ET empty"]])
     lines = [
         "Held-out cases without enhancing tumour: there, finding any counts 0, and finding none 1, which lifts the",
         "means of sequences that see little.",
-        f"Over the other cases alone, ET's mean of all subsets is {mean_dice(with_tumour, 'ET', None):.2f}.",
-        "",
     ]
+    if len(without) < len({row["case"] for row in rows}):
+        mean = fmean(where_any(regions["ET"]) for regions in summary.values())
+        lines.append(f"Over the other cases alone, ET's mean of all subsets is {mean:.2f}.")
+    lines.append("")
     for case in without:
         of = [row for row in rows if row["case"] == case]
         ranges = ", ".join(f"{r} {min(x[r] for x in of):.2f} to {max(x[r] for x in of):.2f}" for r in ("TC", "WT"))
@@ -80,11 +83,9 @@ def enhancement_words(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def hopeless_words(rows: list[dict]) -> str:
+def hopeless_words(summary: dict[str, dict[str, dict]]) -> str:
     """The subsets from which ET is little more than a guess, by the cases that have any."""
-    summary = summarise([row for row in rows if not row["ET empty"]])
-    names = [subset_name(s) for s in subsets() if subset_name(s) in summary]
-    hopeless = [name for name in names if summary[name]["ET"]["mean"] < HOPELESS]
+    hopeless = [name for name, regions in summary.items() if where_any(regions["ET"]) < HOPELESS]
     return f", above all from {', '.join(hopeless)} (below {HOPELESS} where there is any)" if hopeless else ""
 
 
@@ -108,8 +109,7 @@ def card_text(card: dict, rows: list[dict], healthy: dict[str, list[float]], ele
     chose = ", which also chose the teachers" if held else ""
     before = f"\n{told.strip()}\n" if told.strip() else ""
     beginning = f", begun from the weights of {training['recipe']['initial']}" if training["recipe"]["initial"] else ""
-    taught = training["recipe"]["strategy"] == "elected" and training["recipe"]["feature_weight"]
-    late = late_words(elections, training["iterations"]) if taught else ""
+    late = late_words(elections, steps) if elected_taught(training) else ""
     voted = elections[-1]["iteration"] if elections else steps
     when = "at the end of the run" if voted == steps else f"at iteration {voted} of {steps}"
     pictures = "\n".join(f"![{region} from T2 alone](evaluation/worst_{region}_1.png)" for region in REGIONS)
@@ -129,11 +129,11 @@ A region that is empty in both counts 1, in one only 0. So few cases make wide i
 {markdown_table(card["expected_dice"], election["teachers"])}
 ![The same as a picture](evaluation/heat_map.png)
 
-Enhancing tumour (ET) is not seen without T1ce: there its outline is a guess{hopeless_words(rows)}.
+Enhancing tumour (ET) is not seen without T1ce: there its outline is a guess{hopeless_words(card["expected_dice"])}.
 HD95 and every case's numbers stand in [evaluation/evaluation.md](evaluation/evaluation.md).
 
 {worst_cases(rows)}
-{enhancement_words(rows)}
+{enhancement_words(rows, card["expected_dice"])}
 {healthy_words(healthy, training["data"])} The worst, as `lckd segment` draws it:
 
 ![A healthy phantom]({HEALTHY})

@@ -158,7 +158,6 @@ def _elect(options) -> None:
 
 def _model_and_cases(options, cache: Path):
     """The network of a model folder or of a run, its window, rules and teachers, and the prepared cases of a folder."""
-    model = options.model
     from lckd.model_folder import load_model
     from lckd.preprocessing import Preprocessing
 
@@ -167,7 +166,7 @@ def _model_and_cases(options, cache: Path):
     from .layouts import find_cases
     from .run_folder import CHECKPOINT, SPLIT, averaged_network
 
-    found = find_cases(options.data)
+    model, found = options.model, find_cases(options.data)
     if (model / CHECKPOINT).is_file():
         network, config, state = averaged_network(model)
         split = model / SPLIT

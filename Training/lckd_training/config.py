@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args, get_origin
 
 import yaml
 
@@ -30,11 +31,11 @@ class Config:
 
     name: str = "lckd"
     data: str = ""
-    validation_cases: list = field(default_factory=list)  # empty: a fifth of the patients, drawn by the seed
+    validation_cases: list[str] = field(default_factory=list)  # empty: a fifth of the patients, drawn by the seed
     seed: int = 0
     # network
     architecture: str = "compact"  # compact: the one that ships; paper: the published one
-    widths: list = field(default_factory=lambda: [16, 48, 96, 128, 128])  # compact
+    widths: list[int] = field(default_factory=lambda: [16, 48, 96, 128, 128])  # compact
     depth: int = 2  # compact
     brain_norm: bool = False  # compact: normalise by the brain's voxels alone (lckd.network)
     mirrored: bool = False  # compact: inference is the mean of a study and its mirror image, at twice the time
@@ -46,17 +47,21 @@ class Config:
     warm_up: int = 100  # iterations in which the learning rate rises to its value
     optimiser: str = "adamw"  # sgd: with Nesterov momentum 0.99, as in the paper
     learning_rate: float = 1e-3
-    learning_rate_stages: list = field(default_factory=list)  # iterations at which its decay ends and begins anew
+    learning_rate_stages: list[int] = field(default_factory=list)  # iterations at which its decay ends and begins anew
     weight_decay: float = 1e-4
     clip_norm: float = 1.0  # longer gradients are shortened to this; 0: never
     batch: int = 1  # samples an iteration, shared by all processes; their gradients are accumulated one by one
     ema: float = 0.999
     precision: str = "bf16-mixed"  # 32-true where the hardware has no bfloat16
     # samples
-    patch: list = field(default_factory=lambda: [96, 96, 96])  # edges (z, y, x); one number is a cube
-    final_patch: list = field(default_factory=lambda: [128, 128, 128])  # the last part of a run sees more at once ...
+    patch: list[int] = field(default_factory=lambda: [96, 96, 96])  # edges (z, y, x); one number is a cube
+    final_patch: list[int] = field(
+        default_factory=lambda: [128, 128, 128]
+    )  # the last part of a run sees more at once ...
     final_from: float = 0.75  # ... from this fraction of the iterations on
-    inference_window: list = field(default_factory=list)  # of elections and the exported model; empty: as final_patch
+    inference_window: list[int] = field(
+        default_factory=list
+    )  # of elections and the exported model; empty: as final_patch
     tumour_centred: float = 0.67  # share of patches centred on a tumour voxel
     pasted: float = 0.0  # share of samples that get another case's tumour somewhere in the brain (pasting)
     unenhanced: float = 0.0  # share of samples shown as if the tumour took up no contrast agent (enhancement)
@@ -145,7 +150,11 @@ def read_config(values: dict, path: Path) -> Config:
 def _typed(key: str, value, expected):
     """The value as its field's type: YAML reads ``1e-3`` as text, so numbers are converted, never guessed."""
     if key in ("patch", "final_patch", "inference_window"):
-        return list(three_edges(value))
+        value = list(three_edges(value))
+    if get_origin(expected) is list:
+        if not isinstance(value, list):
+            raise InputError(f"{key}: {value!r} is not a list")
+        return [_typed(key, item, *get_args(expected)) for item in value]
     if expected in (int, float, str):
         if value is None:  # key= on a command line
             value = ""
@@ -155,10 +164,8 @@ def _typed(key: str, value, expected):
             return expected(value)
         except (TypeError, ValueError, OverflowError):
             raise InputError(f"{key}: {value!r} is not a valid {expected.__name__}") from None
-    if key == "learning_rate_stages" and not (isinstance(value, list) and all(isinstance(i, int) for i in value)):
-        raise InputError(f"{key}: {value!r} is not a list of iterations")
-    if not isinstance(value, expected):
-        raise InputError(f"{key}: {value!r} is not {'true or false' if expected is bool else 'a list'}")
+    if not isinstance(value, bool):
+        raise InputError(f"{key}: {value!r} is not true or false")
     return value
 
 

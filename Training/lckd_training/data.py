@@ -19,7 +19,7 @@ from lckd.errors import InputError
 from lckd.nifti import check_nifti
 from lckd.preprocessing import Prepared, Preprocessing, like, prepare
 from lckd.studies import choose_reference
-from lckd.volumes import check_image, volume_file
+from lckd.volumes import check_image, one_volume, volume_file
 
 from .layouts import Case, Channel, coding_words
 
@@ -140,13 +140,9 @@ def read_labels(path: Path, prepared: Prepared, coding: dict[str, int] | None) -
     """
     check_nifti(path)
     try:
-        image = sitk.ReadImage(str(path))
+        image = one_volume(sitk.ReadImage(str(path)), path)
     except RuntimeError:
         raise InputError(f"{path}: cannot be read as an image; is it damaged?") from None
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        image = image[:, :, :, 0]
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path}: not one 3-D volume of labels; give one file with a number a voxel")
     stored = sitk.GetArrayViewFromImage(image)
     labels = np.rint(stored)
     if np.abs(stored - labels).max() > ROUNDING:
