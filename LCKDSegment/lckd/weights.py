@@ -1,6 +1,6 @@
 """Weights on disk: a convolution's kernels in few bits with a scale a channel, deflated; the rest in fp16.
 
-Less than half the size of fp16 throughout; Training/README.md has what that costs. Models of format 2 (kernels in eight
+A third of the size of fp16 throughout; Training/README.md has what that costs. Models of format 2 (kernels in eight
 bits, not deflated) and 1 (all in fp16) are read as before.
 """
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 SCALE, SHAPE = ".scale", ".shape"
 KERNEL_DIMENSIONS = 5  # (channels out, channels in, z, y, x)
-LEVELS = 127  # a kernel's weights are whole multiples, -LEVELS to LEVELS, of its channel's scale
+LEVELS = ((400_000, 7), (100_000, 31), (0, 127))
+"""Of so many weights or more, a kernel's are whole multiples, -n to n, of its channel's scale: large ones bear few."""
 
 
 def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -23,7 +24,9 @@ def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     stored = {}
     for name, value in weights.items():
         if value.ndim == KERNEL_DIMENSIONS:
-            scale = value.abs().amax((1, 2, 3, 4), keepdim=True).float().clamp_min(1e-20) / LEVELS
+            largest = value.abs().amax((1, 2, 3, 4), keepdim=True).float().clamp_min(1e-20)
+            # Of few binary digits, so that what was unpacked packs to the same bytes.
+            scale = (largest / levels(value.numel())).bfloat16().float()
             kernel = (value / scale).round().to(torch.int8)
             deflated = zlib.compress(kernel.cpu().numpy().tobytes(), level=9)
             stored[name] = torch.frombuffer(bytearray(deflated), dtype=torch.uint8)
@@ -32,6 +35,11 @@ def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             stored[name] = value.half().contiguous()
     return stored
+
+
+def levels(size: int) -> int:
+    """How many steps each way from 0 the weights of a kernel of so many have."""
+    return next(steps for least, steps in LEVELS if size >= least)
 
 
 def unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lckd.network import Network
-from lckd.weights import LEVELS, SCALE, SHAPE, packed, unpacked
+from lckd.weights import SCALE, SHAPE, levels, packed, unpacked
 
 
 def test_kernels_come_back_within_half_a_step(tmp_path):
@@ -20,7 +20,7 @@ def test_kernels_come_back_within_half_a_step(tmp_path):
         assert back[name].shape == value.shape and back[name].dtype == torch.float32
         if value.ndim == 5:
             largest = value.abs().amax((1, 2, 3, 4), keepdim=True)
-            assert ((back[name] - value).abs() <= 0.501 * largest / LEVELS).all(), name
+            assert ((back[name] - value).abs() <= 0.501 * largest / levels(value.numel())).all(), name
         else:
             assert torch.allclose(back[name], value, rtol=1e-3, atol=1e-6), name
 
@@ -34,10 +34,18 @@ def test_kernels_take_less_than_a_byte_each(tmp_path):
 
 
 def test_packing_what_was_unpacked_changes_nothing():
-    weights = Network([4, 8], 1).state_dict()
+    torch.manual_seed(0)
+    weights = {"small": torch.randn(8, 8, 3, 3, 3), "large": torch.randn(128, 128, 3, 3, 3), "bias": torch.randn(8)}
     once = packed(weights)
     again = packed(unpacked(once))
-    assert all(torch.equal(again[name], value) for name, value in once.items() if not name.endswith(SCALE))
+    assert again.keys() == once.keys() and all(torch.equal(again[name], value) for name, value in once.items())
+
+
+def test_large_kernels_have_fewer_levels():
+    weights = {"small": torch.randn(8, 8, 3, 3, 3), "large": torch.randn(128, 128, 3, 3, 3)}
+    back = unpacked(packed(weights))
+    used = {name: len(value[0].unique()) for name, value in back.items()}  # of one channel
+    assert used["large"] == 15 and used["small"] > 60
 
 
 def test_weights_all_in_half_precision_are_read():

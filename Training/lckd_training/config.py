@@ -149,9 +149,9 @@ def read_config(values: dict, path: Path) -> Config:
 
 def _typed(key: str, value, expected):
     """The value as its field's type: YAML reads ``1e-3`` as text, so numbers are converted, never guessed."""
-    if key in ("patch", "final_patch", "inference_window"):
-        value = list(three_edges(value))
     if get_origin(expected) is list:
+        if key in ("patch", "final_patch", "inference_window"):
+            value = list(three_edges(value))
         if not isinstance(value, list):
             raise InputError(f"{key}: {value!r} is not a list")
         return [_typed(key, item, *get_args(expected)) for item in value]

@@ -1,4 +1,4 @@
-"""From a run to a model folder: weights in eight bits, a checked model.json and a card, nothing typed by hand."""
+"""From a run to a model folder: weights in few bits, a checked model.json and a card, nothing typed by hand."""
 
 import json
 import shutil
