@@ -7,6 +7,7 @@ modality, as scanners and patients do; the edge of the brain changes for all, as
 from collections.abc import Sequence
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from monai.transforms import (
     Compose,
@@ -74,18 +75,18 @@ class Augmentation:
         self.geometry, self.intensity = Compose(geometry), Compose(intensity)
 
     def __call__(self, images: np.ndarray, regions: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        self.geometry.set_random_state(seed)
-        self.intensity.set_random_state(seed)
         rng = np.random.default_rng(seed)
+        for transforms in (self.geometry, self.intensity):  # each its own seed, or one's draws are the other's too
+            transforms.set_random_state(int(rng.integers(2**32)))
         moved = self.geometry({"images": torch.from_numpy(images), "regions": torch.from_numpy(regions).float()})
         images, regions = torch.as_tensor(moved["images"]), torch.as_tensor(moved["regions"])
-        brain, own = images.any(0), images.ne(0)
+        own = images.ne(0)
         present = images.flatten(1).any(1)  # a modality the case lacks stays all zero
         held = [i for i, there in enumerate(present) if there]
         changed = self.intensity({MODALITIES[i]: images[i : i + 1] for i in held})
         for i in held:
             images[i : i + 1] = as_another_acquisition(torch.as_tensor(changed[MODALITIES[i]]), rng)
-        images = with_another_brain_edge(images * own, brain, rng)
+        images, regions = with_another_brain_edge(images * own, regions, rng)
         return (images * present[:, None, None, None]).float(), regions
 
 
@@ -101,19 +102,26 @@ def as_another_acquisition(image: torch.Tensor, rng: np.random.Generator) -> tor
     return image
 
 
-def with_another_brain_edge(images: torch.Tensor, brain: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Images (4, s, s, s) whose brain mask cut 1 to 3 mm too deep (one in ten) or left a rim of 2 to 4 mm (same)."""
+def with_another_brain_edge(
+    images: torch.Tensor, regions: torch.Tensor, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (4, s, s, s) whose brain mask cut 1 to 3 mm too deep (one in ten) or left a rim of 2 to 4 mm (same).
+
+    What is cut off is no longer labelled in the regions (3, s, s, s) either: results end at the brain mask, too.
+    """
     draw = rng.random()
+    if draw >= 0.2:
+        return images, regions
+    seen = sitk.GetImageFromArray(images.any(0).numpy().astype(np.uint8))  # the darkest voxels of a brain are 0, too
+    brain = torch.from_numpy(sitk.GetArrayFromImage(sitk.BinaryFillhole(seen))).bool()
     if draw < 0.1:
-        depth = int(rng.integers(1, 4))
-        return images * ~grown(~brain, depth)
-    if draw < 0.2:
-        rim = grown(brain, int(rng.integers(2, 5))) & ~brain
-        texture = torch.from_numpy(rng.random((1, 1, 24, 24, 24), np.float32))
-        texture = interpolate(texture, images.shape[1:], mode="trilinear")[0]
-        level = torch.from_numpy(rng.uniform(0.0, 6.0, (len(images), 1, 1, 1)).astype(np.float32))
-        return images + rim * level * texture
-    return images
+        kept = ~grown(~brain, int(rng.integers(1, 4)))
+        return images * kept, regions * kept
+    rim = grown(brain, int(rng.integers(2, 5))) & ~brain
+    texture = torch.from_numpy(rng.random((1, 1, 24, 24, 24), np.float32))
+    texture = interpolate(texture, images.shape[1:], mode="trilinear")[0]
+    level = torch.from_numpy(rng.uniform(0.0, 6.0, (len(images), 1, 1, 1)).astype(np.float32))
+    return images + rim * level * texture, regions
 
 
 def grown(mask: torch.Tensor, voxels: int) -> torch.Tensor:
