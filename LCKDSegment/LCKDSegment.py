@@ -294,8 +294,8 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _resultOfStudy(self):
         last = self._parameters.GetNodeReference("Result") if self._parameters else None
-        if last and result_nodes.report_of(last) and result_nodes.reference_of(last) is None:
-            return last  # nothing tells of which study it is but its name
+        if last and not self.slots.nodes() and result_nodes.report_of(last):
+            return last  # of volumes that are gone; beside another patient's it would be taken for that one's
         found = result_nodes.results_of(slicer.mrmlScene, self._proposal.volumes_beside(self.slots.nodes()))
         return last if last in found else found[-1] if found else None
 
@@ -445,6 +445,8 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         if reference is None:
             raise InputError(_("The volume that was segmented is no longer in the scene."))
         labels = result_nodes.read_labels(job.labels_path)
+        if labels.shape != reference.GetImageData().GetDimensions()[::-1]:
+            raise InputError(_("The volume that was segmented has changed meanwhile; click Segment again."))
         held = result_nodes.make_room(slicer.mrmlScene, job.study_ids)
         node = result_nodes.show_result(slicer.mrmlScene, labels, reference, job.report, nested, held)
         parameters.SetNodeReferenceID("Result", node.GetID())

@@ -42,8 +42,9 @@ def show_result(scene, labels: np.ndarray, reference, report: dict, nested: bool
     elif (before := reference_of(node)) and node.GetName() == _title(before):
         node.SetName(_title(reference))
     node.SetAttribute(RESULT_ATTRIBUTE, json.dumps(report))
-    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    # The transform first: the geometry is stored as it is seen from the segmentation's own space.
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     for name, value in LABELS.items():
         _put_segment(node, name, labels == value)
     set_nested(node, nested)
@@ -169,12 +170,21 @@ def _mask(node, name: str) -> np.ndarray:
 
 def _volumes_ml(node) -> dict[str, float]:
     """Every structure's volume as its segment is now, overlaps included; a region not shown is that of its labels."""
-    voxel_ml = float(np.prod(_grid(node).GetSpacing())) / 1000
+    voxel_ml = float(np.prod(_grid(node).GetSpacing())) / 1000 * _growth(node)
     masks = {name: _mask(node, name) for name in LABELS}
     for name in NESTED:
         parts = [masks[label] for label in REGION_LABELS[name]]
         masks[name] = _mask(node, name) if node.GetSegmentation().GetSegment(name) else np.any(parts, axis=0)
     return {name: round(float(np.count_nonzero(masks[name])) * voxel_ml, 3) for name in STRUCTURES}
+
+
+def _growth(node) -> float:
+    """By how much a segmentation's parent transform makes volumes larger; a report counts millilitres in the world."""
+    to_world = vtk.vtkMatrix4x4()
+    parent = node.GetParentTransformNode()
+    if parent and parent.IsTransformToWorldLinear():
+        parent.GetMatrixTransformToWorld(to_world)
+    return abs(to_world.Determinant())
 
 
 def _made(node) -> dict[str, str]:

@@ -50,7 +50,11 @@ class NodeVolume(Volume):
 
     def _remembered(self, judge):
         key = (self.node.GetID(), judge.__name__)
-        stamp = self.node.GetImageData().GetMTime()
+        to_world = vtk.vtkMatrix4x4()
+        self.node.GetIJKToRASMatrix(to_world)
+        parent = self.node.GetParentTransformNode()
+        moved = parent.GetTransformToWorldMTime() if parent else 0
+        stamp = (self.node.GetImageData().GetMTime(), moved, slicer.util.arrayFromVTKMatrix(to_world).tobytes())
         if _REMEMBERED.get(key, (None, None))[0] != stamp:
             try:
                 answer = judge(self.read())

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
+from .geometry import Geometry
 from .preprocessing import head_mask, like, voxel_ml
 
 HOW_TO_GET = "pip install --no-deps deepbet"
@@ -70,15 +71,21 @@ def extract(image: sitk.Image, name: str) -> sitk.Image:
 
 def extract_best(images: Mapping[str, sitk.Image]) -> tuple[str, sitk.Image]:
     """The brain from the volume (modality -> image) best suited: the modality and the mask on its grid."""
-    name = next(name for name in BEST_SUITED if name in images)
+    whole = [name for name, image in images.items() if not Geometry.of(image).slab] or images
+    name = next(name for name in BEST_SUITED if name in whole)
     return name, extract(images[name], name)
+
+
+def is_cut(brain: sitk.Image) -> bool:
+    """Whether the field of view cuts a brain mask."""
+    mask = sitk.GetArrayViewFromImage(brain) > 0
+    areas = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+    return any(max(area[0], area[-1]) > CUT_SHARE * area.max() for area in areas)
 
 
 def doubts(brain: sitk.Image) -> list[str]:
     """What speaks against a brain mask, in words: its volume, or a field of view that cuts it."""
-    mask = sitk.GetArrayViewFromImage(brain) > 0
-    areas = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-    if any(max(area[0], area[-1]) > CUT_SHARE * area.max() for area in areas):
+    if is_cut(brain):
         return ["the field of view cuts through the brain: what lies outside is not segmented"]
     volume = millilitres(brain)
     if not SMALL_ML <= volume <= LARGE_ML:

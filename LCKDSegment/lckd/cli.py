@@ -159,7 +159,7 @@ def _sequences(options) -> None:
         for v, f in judged
     ]  # fmt: skip
     if options.json:
-        print(json.dumps({"volumes": rows, "study": chosen, "notes": notes}, indent=2, ensure_ascii=False))
+        print(json.dumps({"volumes": rows, "study": chosen, "notes": notes}, indent=2))
         return
     for row in rows:
         reasons = "; ".join(row["evidence"])
@@ -207,7 +207,7 @@ def _model(options) -> None:
         model.network()
         print(f"{model.title}: complete; weights match SHA-256 {model.card['weights_sha256']}")
     else:
-        print(json.dumps(model.card, indent=2, ensure_ascii=False))
+        print(json.dumps(model.card, indent=2))
 
 
 def _json_progress(stage: str, done: int, of: int) -> None:

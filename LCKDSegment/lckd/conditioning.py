@@ -22,6 +22,11 @@ AUTO, ALWAYS, NEVER = CHOICES = ("auto", "always", "never")
 HOUNSFIELD_AIR = -900.0
 TWIN = 0.4  # a second piece this large beside the head's is another head
 PREPARED_HERE = "the brain was found by a program: look at its edge before you trust what lies there"
+MAY_SHOW_SKULL = (
+    "only part of the head is in it, so whether it shows the skull cannot be told; if it does, say --brain always"
+)
+WHOLE_MM = 130.0  # a brain with all its skull is longer than this in every direction
+OUTSIDE = 0.05  # of the brain; more outside the reference is told
 HEAD_MM = 60.0  # the shortest edge of a field of view that holds enough of a head
 
 
@@ -63,6 +68,8 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
             f"{extraction.HOW_TO_GET}, or give brains without skull, or go on with --brain never"
         )
     done = Conditioned()
+    if brain == AUTO:
+        done.warnings += [f"{name}: {MAY_SHOW_SKULL}" for name, image in images.items() if _cut(image, skull[name])]
     for name, image in images.items():
         if name != reference and register != NEVER:
             _align(name, image, reference, images[reference], register == ALWAYS, done)
@@ -77,6 +84,12 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
 def shows_skull(image: sitk.Image) -> bool:
     """Whether a volume shows more than a brain on an empty background."""
     return not find_foreground(image)[1]
+
+
+def _cut(image: sitk.Image, skull: bool) -> bool:
+    """Whether what counts as a brain without skull may be part of a head: small, and cut by the field of view."""
+    extent = min(n * step for n, step in zip(image.GetSize(), image.GetSpacing(), strict=True))
+    return not skull and extent < WHOLE_MM and extraction.is_cut(head_mask(image))
 
 
 def describe(image: sitk.Image) -> str:
@@ -123,6 +136,8 @@ def _find_brain(
 ) -> None:
     """One mask for the study: of a volume that is a brain already, else extracted from the volume best suited."""
     started = time.perf_counter()
+    refused = {name for name, found in done.alignments.items() if found.refused}  # it would cut the others elsewhere
+    images = {name: image for name, image in images.items() if name not in refused}
     brains = [name for name in images if not skull[name]]
     if brains and not always:
         source = brains[0]
@@ -138,3 +153,9 @@ def _find_brain(
     transform = done.transforms.get(source, sitk.Transform())
     carried = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), images[reference], transform, sitk.sitkLinear)
     done.brain = sitk.Cast(carried > 0.5, sitk.sitkUInt8)
+    cut = 1 - extraction.millilitres(done.brain) / max(1e-6, extraction.millilitres(mask))
+    if cut > OUTSIDE:
+        done.warnings.append(
+            f"{cut:.0%} of the brain in {source} lies outside {reference}, on whose grid the result is: tumour there "
+            "is not in it"
+        )

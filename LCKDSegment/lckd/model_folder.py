@@ -19,6 +19,7 @@ CARD, WEIGHTS = "model.json", "model.safetensors"
 FORMAT, READABLE = 3, (1, 2, 3)
 """Of model.json and its weights (lckd.weights): what is written, what is read."""
 DEFAULT_MODEL = "compact"
+LARGEST_RULE_ML = 10  # what a model may leave out by size
 
 # model.json's schema: dotted key -> type. All are required.
 SCHEMA = {
@@ -157,7 +158,7 @@ def _wrong_values(card: dict):
     if not 0.3 <= spacing <= 5:
         yield f"preprocessing.spacing_mm {spacing} is not a usable voxel spacing"
     for rule in ("smallest_piece_ml", "smallest_et_ml"):
-        if not isinstance(size := card["inference"].get(rule, 0.0), (int, float)) or not 0 <= size <= 10:
+        if not isinstance(size := card["inference"].get(rule, 0.0), (int, float)) or not 0 <= size <= LARGEST_RULE_ML:
             yield f"inference.{rule} {size} is not a size in mL"
     for region, teacher in card["election"]["teachers"].items():
         if region not in REGIONS or teacher not in MODALITIES:

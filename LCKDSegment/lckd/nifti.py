@@ -33,6 +33,15 @@ def check_nifti(path: Path) -> None:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
+def tells_orientation(path: Path) -> bool:
+    """Whether a NIfTI-1 file says how the head lies; ITK takes one that does not as lying along the patient's axes."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+        header = stream.read(HEADER)
+    if header[:4] not in (struct.pack("<i", 348), struct.pack(">i", 348)) or len(header) < HEADER:
+        return True
+    return header[252:256] != bytes(4)  # qform_code and sform_code
+
+
 def _check(stream, path: Path) -> None:
     header = stream.read(HEADER)
     order = next((o for o in "<>" if header[:4] == struct.pack(o + "i", 348)), None)

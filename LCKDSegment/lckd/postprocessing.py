@@ -32,7 +32,7 @@ class Rules:
 def apply_rules(probabilities: np.ndarray, rules: Rules, voxel_ml: float) -> tuple[np.ndarray, list[str]]:
     """Nested region probabilities (3, z, y, x) with the rules applied, and what they changed, in words."""
     notes = []
-    enhancing, core, whole = (probabilities[REGIONS.index(name)] >= 0.5 for name in ("ET", "TC", "WT"))
+    whole = probabilities[REGIONS.index("WT")] >= 0.5
     pieces = sitk.GetArrayFromImage(
         sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(whole.astype(np.uint8)), True))
     )
@@ -44,7 +44,7 @@ def apply_rules(probabilities: np.ndarray, rules: Rules, voxel_ml: float) -> tup
             f"left out {len(dropped)} pieces of {sizes[dropped[0] - 1 :].sum():.2f} mL in all, each smaller than "
             f"{rules.smallest_piece_ml:g} mL beside a larger tumour"
         )
-    et_ml, core_ml = (np.count_nonzero(mask) * voxel_ml for mask in (enhancing, core))
+    et_ml, core_ml = (np.count_nonzero(probabilities[REGIONS.index(name)] >= 0.5) * voxel_ml for name in ("ET", "TC"))
     if 0 < et_ml < min(rules.smallest_et_ml, CORE_SHARE * core_ml):
         probabilities = probabilities.copy()
         index = REGIONS.index("ET")

@@ -15,6 +15,7 @@ from .anatomy import MODALITIES, REGION_LABELS
 
 TOLERANCE = 1e-3  # mm, and for direction cosines: less is rounding in a file's header
 UPRIGHT = 0.05  # direction cosines (3 degrees): less is how a head lies, and is not resampled away
+RIPPLE, EDGE_RIPPLE = 1e-3, 1e-2  # of the intensities' range: what splines leave of an even background, far and near
 BRAIN_ML = 2000.0  # no adult brain is larger: more foreground than this means that the skull is still there
 
 
@@ -175,16 +176,32 @@ def like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
 def find_foreground(image: sitk.Image) -> tuple[np.ndarray, bool]:
     """The head or brain as booleans (z, y, x), and whether it looks like a brain without skull.
 
-    A stripped or padded volume has one value over much of its grid and its faces, which is then the background; else
-    Otsu's threshold separates head from air.
+    A stripped or padded volume has one value over much of its grid and its faces, which is then the background; a
+    stripped one that splines have resampled has nearly one. Else Otsu's threshold separates head from air.
     """
     values = sitk.GetArrayViewFromImage(image)
     faces = [np.take(values, end, axis).ravel() for axis in range(3) for end in (0, -1)]
-    candidates, counts = np.unique(np.concatenate(faces), return_counts=True)
-    background = candidates[np.argmax(counts)]
-    fraction = np.count_nonzero(values == background) / values.size
-    mask = values != background if fraction >= 0.2 else values > _otsu(values)
-    return mask, bool(fraction >= 0.2 and _millilitres(mask, image) <= BRAIN_ML)
+    faces = np.concatenate(faces)
+    mask = values != _most_frequent(faces)
+    if _is_background(~mask):
+        return mask, _millilitres(mask, image) <= BRAIN_ML
+    span = np.percentile(values[::2, ::2, ::2], 99.5) - float(values.min())
+    if span > 0:
+        step = RIPPLE * span
+        apart = np.abs(values - step * _most_frequent(np.rint(faces / step)))
+        mask = apart > EDGE_RIPPLE * span
+        if _is_background(apart <= step) and _millilitres(mask, image) <= BRAIN_ML:
+            return mask, True
+    return values > _otsu(values), False
+
+
+def _most_frequent(values: np.ndarray) -> float:
+    candidates, counts = np.unique(values, return_counts=True)
+    return candidates[np.argmax(counts)]
+
+
+def _is_background(mask: np.ndarray) -> bool:
+    return np.count_nonzero(mask) >= 0.2 * mask.size
 
 
 def head_mask(image: sitk.Image) -> sitk.Image:
@@ -212,8 +229,8 @@ def _scale(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> tupl
     inside = image[mask]
     if inside.size == 0:
         return 0.0, np.inf, np.zeros_like(image)
-    low, high = np.percentile(inside, settings.clip_percentiles)
-    deviation = np.clip(inside, low, high).std()
+    low, high = np.percentile(inside, settings.clip_percentiles).astype(image.dtype)  # float64 would double all below
+    deviation = np.clip(inside, low, high).std(dtype=np.float64).astype(image.dtype)
     return low, deviation if deviation > 0 else np.inf, np.clip(image, low, high)
 
 

@@ -180,6 +180,8 @@ class Outputs:
     def __exit__(self, kind, error, trace) -> None:
         try:
             if kind is None:
+                for path in filter(Path.exists, self._written.values()):
+                    os.replace(path, path)  # raises on Windows for a file open elsewhere, before any is replaced
                 for partial, path in self._written.items():
                     os.replace(partial, path)
         except OSError as failure:

@@ -52,7 +52,12 @@ class Study:
         return tuple(name for name in MODALITIES if name not in self.volumes)
 
     def compare_with(self, images: Mapping[str, sitk.Image]) -> None:
-        """Look at the images (modality -> image) and warn of one that looks like another sequence."""
+        """Look at the images (modality -> image); warn of one that looks like another sequence or lies anyhow."""
+        for modality in images:
+            if not (volume := self.volumes[modality]).tells_orientation:
+                self.warnings.append(
+                    f"{volume.name} does not say how the head lies: its sides and directions are a guess"
+                )
         for modality, image in images.items():
             before = self.findings[modality]
             if before.unsure:  # its image has been looked at already

@@ -12,11 +12,12 @@ import SimpleITK as sitk
 
 from .errors import InputError
 from .geometry import Geometry
-from .nifti import check_nifti
+from .nifti import check_nifti, tells_orientation
 
 THINNEST = 4  # slices; fewer are no volume
 SMALLEST, LARGEST = 20, 1000  # mm; the longest edge of anything that may hold a head
-SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+NIFTI = (".nii", ".nii.gz")
+SUFFIXES = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd")
 
 SOP_CLASS = "0008|0016"
 OF_FRAMES = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
@@ -75,12 +76,17 @@ class Volume:
 
         return look(self.read())
 
+    @property
+    def tells_orientation(self) -> bool:
+        """Whether its file says how the head lies."""
+        return not self.path.name.lower().endswith(NIFTI) or tells_orientation(self.path)
+
     def read(self) -> sitk.Image:
         """The volume as a 3-D float32 image. Raises InputError when it cannot be read or is not one."""
         if self.slices:
             _check_slices(self.slices, self.name)
         source = list(self.slices) if len(self.slices) > 1 else self.slices[0] if self.slices else str(self.path)
-        if self.path.name.lower().endswith((".nii", ".nii.gz")):
+        if self.path.name.lower().endswith(NIFTI):
             check_nifti(self.path)
         try:
             image = sitk.ReadImage(source)
@@ -112,9 +118,18 @@ def volume_file(path: Path) -> Volume:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check the path")
+    _require_utf8(path)
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(f"{path}: not a volume file; give {', '.join(SUFFIXES)} or a folder of DICOM series")
     return Volume(stem(path), path)
+
+
+def _require_utf8(path: Path) -> None:
+    """Raise InputError for a name in another encoding, as old archives leave it: ITK would end the program."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{str(path)!a}: its name is not in UTF-8; rename it") from None
 
 
 def stem(path: Path) -> str:
@@ -167,10 +182,13 @@ def _in_folder(folder: Path) -> list[Volume]:
 def _dicom_series(folder: Path) -> list[Volume]:
     """The DICOM series of one folder that may form volumes; a single image (a scout, a report) is left out."""
     volumes = []
+    for path in folder.iterdir():
+        _require_utf8(path)
     for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
         slices = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
         header = _header(slices[0])
-        of_frames = len(slices) == 1 and header.GetMetaData(SOP_CLASS).strip("\0 ") in OF_FRAMES
+        kind = header.GetMetaData(SOP_CLASS).strip("\0 ") if header.HasMetaDataKey(SOP_CLASS) else ""
+        of_frames = len(slices) == 1 and kind in OF_FRAMES
         if len(slices) < THINNEST and not of_frames:
             continue
         tags = {k: _text(header.GetMetaData(t)) for k, t in DICOM_TAGS.items() if header.HasMetaDataKey(t)}

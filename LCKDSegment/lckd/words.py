@@ -27,7 +27,7 @@ BODY = (
 
 # Words of a series name: (whole-word pattern, what it speaks for, points, what it is).
 _WORDS = [
-    (r"\w*(dwi|dti|adc|trace|tensor|hardi|noddi|dki)\w*|diff(usion)?\w*|fa|md|colfa|apparent|b\d{3,4}|ivim",
+    (r"\w*(dwi|dti|(?<!he)adc|trace|tensor|hardi(?!n)|noddi|dki)\w*|diff(usion)?\w*|fa|md|colfa|apparent|b\d{3,4}|ivim",
      OTHER, SURE, "diffusion"),
     (r"(sag|ax|cor|tra|t2)?(swi|swan|vibravo|hemo|venobold|qsm|minip)\w*|susceptibility|swp|phase|pha", OTHER, SURE,
      "susceptibility"),
@@ -82,15 +82,27 @@ WITHOUT = re.compile(
 DENIED = {"no", "none", "n", "na", "without", "ohne", "sans", "sin", "0", "nil", "non", "noncontrast"}
 """Words by which the tag ContrastBolusAgent says that there was none."""
 
+_SEQUENCE = re.compile(r"t1|t2|flair|mp2?rage|spgr|dwi|adc|swi|perf|tof")
 _REGISTERED = (
-    r"(?<![a-z0-9])(?:(?:co)?reg(?:istered)?|rigid|r2s)?[\s_-]*(?:2|to|in|on|reg)[\s_-]*"
-    r"(?:t1[a-z]*|t2[a-z]*|flair|mni\w*)(?![a-z0-9])(?:[\s_-]*space)?"
+    r"(?<![a-z0-9])(?:(?:(?:co)?reg(?:istered)?|rigid|r2s|aligned)[\s_-]*(?:2|to|in|on|reg)?|2|to|in|on)[\s_-]*"
+    r"(?:t1[a-z]*|t2[a-z]*|flair|mni\w*)(?![a-z0-9])(?:[\s_-]*space)?|"
+    r"(?<![a-z0-9])space-(?:t1[a-z]*|mni\w*)(?![a-z0-9])|"
+    r"(?<![a-z0-9])t1[a-z]*?[\s_-]*(?:reg|space)(?![a-z0-9])"
 )
+
+
+def _unless_first(found: re.Match) -> str:
+    """The target of a registration is left out where a sequence stands before it: ``flair_2_t1``, not ``case_2_t1``."""
+    return " " if _SEQUENCE.search(found.string, 0, found.start()) else found[0]
+
+
 # Read before the words, in this order: (pattern of the lower-case name, what takes its place).
 _PHRASES = [
     (r"%20|(?<=[^\W\d_])\.|\.(?=[^\W\d_])", " "),
     (r"[тτ](?=[12])", "t"),  # Cyrillic and Greek letters that look like a T
     (r"processed[\s_-]*captk|brats\d*", " "),
+    (r"(?<=_)space-[a-z0-9]+(?=_)", lambda found: " " if found.string.startswith("sub-") else found[0]),
+    (r"t1[\s_]*(?:post|ce|c|gd|gad|km)\w*[\s_]*(?:-|minus)[\s_]*t1\w*", " subtraction "),
     (r"(?<![a-z0-9])sub(j|ject)?[\s_-]*\d+|(?<![a-z0-9])(sub|ses|run|rec|dir|echo|part)-[a-z0-9]+", " "),  # BIDS
     (r"(?<![a-z0-9])(acq|inv)-", r"\1"),
     (r"(?<![a-z0-9])acq", " "),
@@ -113,8 +125,10 @@ _PHRASES = [
     (r"w\s*/\s*o(?![a-z])|(?<![a-z0-9])s\s*/\s*(?=c|g)", " wo "),
     (r"(?<![a-z])non?[\s_-]*(contrast|enhanced|enhancing|inj[a-z]*|gad[a-z]*|gd|ce|c)(?![a-z])", " noncontrast "),
     (r"(?<![a-z0-9])c\s*-(?![a-z0-9])", " noncontrast "),
-    (r"(pre|post)[\s_-]*(op(?![a-z])|oper|surg|proc|treat|rt(?![a-z]))[a-z]*|poster(ior|o)[a-z]*|processed|captk", " "),
-    (_REGISTERED, " "),  # the target of a registration is not what the image shows
+    (r"(pre|post)[\s_-]*(op(?![a-z])|oper|surg|proc|treat|rt(?![a-z])|srs|gk(?![a-z])|gamma|radio|chemo|litt)[a-z]*",
+     " "),
+    (r"poster(ior|o)[a-z]*|processed|captk", " "),
+    (_REGISTERED, _unless_first),  # the target of a registration is not what the image shows
     (r"\+\s*(?=(?:c|gd|gad|km|k|mdc|cm|contrast|kontrast|ce|iv)(?:[^a-z]|$|[a-z]{3}))", " plus"),
     (r"\+\s*$", " plusc"),
 ]  # fmt: skip

@@ -204,6 +204,17 @@ def test_mixing_patients_by_hand_is_said(host, two_patients):
     assert "different studies" in panel.ui.costLabel.text
 
 
+def test_a_wrong_sequence_chosen_by_hand_is_said_in_the_report(host, panel, sequence):
+    nodes = load(sequence, "T1")
+    settle(host)
+    panel.ui.selectorT1.setCurrentNode(None)
+    panel.ui.selectorFLAIR.setCurrentNode(nodes["T1"])
+    panel.ui.segmentButton.click()
+    assert any("was given as FLAIR, but looks like T1" in warning for warning in panel.job.warnings)
+    panel.ui.segmentButton.click()
+    assert panel.job is None
+
+
 def test_segment_by_clicking(running, host, tmp_path):
     panel = running
     host.grab(panel, tmp_path / "running.png")

@@ -5,6 +5,7 @@ import pytest
 import slicer
 import vtk
 from editing import erase
+from vtk.util.numpy_support import vtk_to_numpy
 
 from lckd.anatomy import LABELS, STRUCTURES, terminology_entry
 from lckd.results import millilitres
@@ -111,6 +112,46 @@ def test_nested_regions_lie_on_the_labels_wherever_the_reference_has_gone(refere
         bounds[name] = segment.GetBounds()
     assert np.allclose(bounds["ED"], bounds["WT"])
     assert (result_nodes.labels_of(node) == labels).all()
+
+
+def in_world(node, name: str) -> np.ndarray:
+    """The centre of a segment's only voxel in the world (RAS)."""
+    image, to_world = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
+    node.GetBinaryLabelmapRepresentation(name, image)
+    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+    index = np.argwhere(array)[0][::-1] + image.GetExtent()[::2]
+    image.GetImageToWorldMatrix(to_world)
+    point = to_world.MultiplyPoint((*index, 1))
+    if parent := node.GetParentTransformNode():
+        parent.GetMatrixTransformToWorld(to_world)
+        point = to_world.MultiplyPoint(point)
+    return np.array(point[:3])
+
+
+def test_a_result_lies_on_a_reference_that_has_been_moved(reference, labels):
+    """Also where it fills a result made on another place; and millilitres are those of the world."""
+    place, matrix = (4, 5, 6), np.diag([2.0, 1.0, 1.0, 1.0])
+    matrix[0, 3] = 50
+    labels[:] = 0
+    labels[place] = LABELS["ET"]
+    there = slicer.util.arrayFromVTKMatrix(ijk_to_ras(reference)) @ (*place[::-1], 1)
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    assert np.allclose(in_world(node, "ET"), there[:3])
+    volume = result_nodes._volumes_ml(node)["ET"]
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    reference.SetAndObserveTransformNodeID(transform.GetID())
+    for filled in (None, node):
+        made = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False, node=filled)
+        assert np.allclose(in_world(made, "ET"), (matrix @ there)[:3])
+        assert (result_nodes.labels_of(made) == labels).all()
+        assert result_nodes._volumes_ml(made)["ET"] == pytest.approx(2 * volume)
+
+
+def ijk_to_ras(volume):
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
 
 
 @pytest.mark.parametrize(("name", "overlap"), [("WT", False), ("NCR", True)])

@@ -8,9 +8,9 @@ from pydicom.uid import generate_uid
 from dicom import write_series
 from lckd import brain, registration
 from lckd.anatomy import MODALITIES
-from lckd.conditioning import condition, describe
+from lckd.conditioning import MAY_SHOW_SKULL, condition, describe
 from lckd.errors import InputError
-from lckd.preprocessing import find_foreground, like, same_grid
+from lckd.preprocessing import find_foreground, head_mask, like, same_grid
 from lckd.registration import align
 from lckd.segment import Request, segment
 from lckd.studies import choose_study
@@ -95,6 +95,32 @@ def test_never_means_never(images):
     done = condition({"T1ce": with_skull(images["T1ce"]), "T2": thick}, "T1ce", "never", "never")
     assert done.alignments == {} and done.brain is None
     assert done.warnings[0].startswith("T1ce") and "shows the skull" in done.warnings[0]
+
+
+def test_a_volume_that_cannot_be_lined_up_does_not_give_the_brain(images, monkeypatch):
+    """It would cut the others where its header says that it lies."""
+    heads = {name: with_skull(images[name]) for name in ("T1", "T1ce", "FLAIR")}
+    far = heads["T1"]
+    far.SetOrigin([o + 90 for o in far.GetOrigin()])
+    monkeypatch.setattr(brain, "installed", lambda: True)
+    monkeypatch.setattr(brain, "extract", lambda image, name: head_mask(images[name]))
+    done = condition(heads, "T1ce", "auto", "auto")
+    assert done.alignments["T1"].refused
+    assert brain.millilitres(done.brain) == pytest.approx(brain.millilitres(head_mask(images["T1ce"])), rel=0.01)
+
+
+def test_a_brain_cut_by_the_references_field_of_view_is_said(images, monkeypatch):
+    heads = {"T1ce": with_skull(images["T1ce"])[:, :, 20:65], "T1": with_skull(images["T1"])}
+    monkeypatch.setattr(brain, "installed", lambda: True)
+    monkeypatch.setattr(brain, "extract", lambda image, name: head_mask(images[name]))
+    done = condition(heads, "T1ce", "never", "auto")
+    assert any("of the brain in T1 lies outside T1ce" in warning for warning in done.warnings)
+
+
+def test_part_of_a_head_in_empty_air_may_show_the_skull(images):
+    part = images["T1ce"][:, :, 20:65]  # 63 mm, cut above and below, little enough to be a brain
+    assert any(MAY_SHOW_SKULL in warning for warning in condition({"T1ce": part}, "T1ce", "auto", "auto").warnings)
+    assert condition({"T1ce": images["T1ce"]}, "T1ce", "auto", "auto").warnings == []
 
 
 def test_prepared_study_passes_bit_for_bit(phantom, tmp_path):

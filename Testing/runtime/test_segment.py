@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +60,8 @@ def test_subsets_of_a_real_case(brats_case, tmp_path, subset):
     assert [m["modality"] for m in report["missing"]] == [m for m in MODALITIES if m not in subset]
     if len(subset) == 4:
         assert dice(found > 0, truth > 0) >= 0.7
+        assert dice(np.isin(found, [1, 4]), np.isin(truth, [1, 4])) >= 0.4
+        assert (found == LABELS["ET"]).any()
 
 
 def test_command_writes_everything(phantom, tmp_path):
@@ -70,7 +71,6 @@ def test_command_writes_everything(phantom, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Research use only" in done.stdout
     report = json.loads((tmp_path / "report.json").read_text())
-    assert list(report["inputs"]) == sorted(report["inputs"], key=list(report["inputs"]).index)
     assert set(report["inputs"]) == set(MODALITIES) and report["missing"] == []
     assert set(report["volumes_ml"]) == set(STRUCTURES)
     assert report["model"]["sha256"] == load_model(None).card["weights_sha256"]
@@ -102,7 +102,7 @@ def test_labels_2023(sequence, tmp_path):
     run({"T1ce": sequence("T1ce")}, tmp_path / "a.nii.gz")
     run({"T1ce": sequence("T1ce")}, tmp_path / "b.nii.gz", labels="brats2023")
     a, b = labels_of(tmp_path / "a.nii.gz"), labels_of(tmp_path / "b.nii.gz")
-    assert 4 not in b
+    assert 4 in a and 4 not in b
     assert ((a == 4) == (b == 3)).all()
 
 
@@ -170,8 +170,7 @@ def test_cancel_leaves_nothing(sequence, tmp_path, how):
         [*command, "--json-progress"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a shell's & ignores it
     )  # fmt: skip
-    while "prepare" not in process.stdout.readline():
-        time.sleep(0.01)
+    assert any("prepare" in line for line in process.stdout), process.stderr.read()
     process.send_signal(how)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from lckd.anatomy import LABELS, MODALITIES
 from lckd.errors import InputError
-from lckd.preprocessing import Preprocessing
+from lckd.preprocessing import Preprocessing, like
 from lckd_training.data import cached, patient, prepared_cases
 from lckd_training.layouts import Channel, describe, find_cases
 from lckd_training.phantom import write_phantoms
@@ -150,6 +150,12 @@ def test_labels_that_lie_elsewhere_are_refused(brats, tmp_path):
     case = find_cases(brats)[0]
     label = sitk.ReadImage(str(case.label))
     label.SetOrigin((1000.0, 0.0, 0.0))
+    some = sitk.GetArrayFromImage(label)
+    some[0, 0, :40] = 2  # outside the brain
+    sitk.WriteImage(like(some, sitk.ReadImage(str(case.label))), str(tmp_path / "some.nii.gz"))
+    warnings = cached(replace(case, label=tmp_path / "some.nii.gz"), Preprocessing(), tmp_path / "cache").warnings
+    assert any("of its labels lie outside the images' brain and do not count" in warning for warning in warnings)
+    assert cached(case, Preprocessing(), tmp_path / "cache").warnings == []
     sitk.WriteImage(label, str(tmp_path / "far.nii.gz"))
     with pytest.raises(InputError, match="lie elsewhere than the images"):
         cached(replace(case, label=tmp_path / "far.nii.gz"), Preprocessing(), tmp_path / "cache")

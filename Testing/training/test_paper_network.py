@@ -64,6 +64,33 @@ def test_authors_names_are_theirs(network):
     } <= names  # fmt: skip
 
 
+THEIRS = {
+    "stages.1.0.layers.0.convolution.weight": "shared_enc.backbone.layer2.0.conv1.weight",
+    "stages.1.0.layers.1.norm.bias": "shared_enc.backbone.layer2.0.norm2.bias",
+    "stages.1.0.layers.2.convolution.weight": "shared_enc.backbone.layer2.0.conv3.weight",
+    "stages.1.0.shortcut.norm.weight": "shared_enc.backbone.layer2.0.downsample.1.weight",
+    "pyramid.local.0.convolution.weight": "shared_enc.aspp.branch1.0.weight",
+    "pyramid.local.1.convolution.weight": "shared_enc.aspp.branch2.0.weight",
+    "pyramid.local.2.norm.weight": "shared_enc.aspp.branch3.1.weight",
+    "pyramid.local.3.convolution.weight": "shared_enc.aspp.branch4.0.weight",
+    "pyramid.whole.convolution.weight": "shared_enc.aspp.branch5_conv.weight",
+    "pyramid.merge.norm.bias": "shared_enc.aspp.conv_cat.1.bias",
+    "rises.0.weight": "shared_dec.transposeconv_stage3.weight",
+    "rises.1.weight": "shared_dec.transposeconv_stage2.weight",
+    "rises.3.weight": "shared_dec.transposeconv_stage0.weight",
+    "skips.0.convolution.weight": "shared_dec.shortcut_conv3.0.weight",
+    "skips.3.norm.weight": "shared_dec.shortcut_conv0.1.weight",
+    "refine.0.layers.1.convolution.weight": "shared_dec.stage3_de.conv2.weight",
+    "refine.3.layers.0.norm.bias": "shared_dec.stage0_de.norm1.bias",
+}
+"""Ours, and theirs as their code has it: parts of one shape could be mistaken for each other without an error."""
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_each_part_is_its_counterpart(network, name):
+    assert name in network.state_dict() and authors_name(name) == THEIRS[name]
+
+
 @pytest.mark.parametrize("subset", [MODALITIES, ("T1", "FLAIR"), ("T2",)])
 def test_authors_weights_give_the_same_logits(network, theirs, subset):
     other = PaperNetwork().double().eval()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lckd.cli import main
 from lckd.errors import InputError
-from lckd_training.run_folder import CHECKPOINT, LOCK, load_checkpoint, save_checkpoint
+from lckd_training.run_folder import CHECKPOINT, LOCK, load_checkpoint, save_checkpoint, write_split
 from lckd_training.training import Run
 from small_phantoms import write_small_phantoms
 from tiny_runs import TINY, run
@@ -95,6 +95,8 @@ def test_resumed_run_wants_the_same_cases(recipe, phantoms, whole, tmp_path):
     write_small_phantoms(tmp_path / "more", cases=2, size=48, spacing=1.5, seed=0)
     with pytest.raises(InputError, match=r"have changed \(Phantom_00_002"):
         run(recipe, tmp_path / "more", tmp_path / "run", resume=True)
+    with pytest.raises(InputError, match=r"have changed \(their order"):
+        write_split(["Phantom_00_002", "Phantom_00_001"], [], whole, resume=True)
 
 
 def test_killed_at_any_moment_and_resumed_ends_at_the_same_weights(recipe, phantoms, whole, tmp_path):
@@ -109,7 +111,7 @@ def test_killed_at_any_moment_and_resumed_ends_at_the_same_weights(recipe, phant
         patience = time.monotonic() + 120
         before = done_iterations(out)
         while done_iterations(out) == before and process.poll() is None and time.monotonic() < patience:
-            time.sleep(rng.uniform(0, 0.05))
+            time.sleep(rng.uniform(0, 0.01))
         process.kill()
         process.wait()
         kills += 1

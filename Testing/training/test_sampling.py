@@ -8,7 +8,8 @@ import torch
 
 from lckd.anatomy import MODALITIES
 from lckd.preprocessing import Preprocessing
-from lckd_training.augmentation import Augmentation
+from lckd_training import augmentation
+from lckd_training.augmentation import Augmentation, with_another_brain_edge
 from lckd_training.config import Config
 from lckd_training.data import cached
 from lckd_training.enhancement import without_enhancement
@@ -153,6 +154,56 @@ def test_ramped_sampling_lets_subsets_in_little_by_little():
         i: np.mean([len(draw_views(MODALITIES, i, config, rng)) == 3 for _ in range(1000)]) for i in (0, 500, 1000)
     }
     assert share[0] == 0 and 0.4 < share[500] < 0.6 and share[1000] == 1
+
+
+def test_intensities_are_drawn_apart_from_geometry():
+    """With one seed for both, T1 was scaled exactly where the patch was mirrored."""
+    augment, pairs = Augmentation((8, 8, 8)), set()
+    images = np.random.default_rng(0).uniform(1, 3, (4, 8, 8, 8)).astype(np.float32)
+    for seed in range(40):
+        augment(images.copy(), np.zeros((3, 8, 8, 8), np.float32), seed)
+        pairs.add((augment.geometry.transforms[0]._do_transform, augment.intensity.transforms[0]._do_transform))
+    assert len(pairs) == 4
+
+
+def test_augmentation_keeps_labels_whole_and_background_empty(monkeypatch):
+    """What is exactly 0 in an image is what brain_norm takes for background."""
+    monkeypatch.setattr(augmentation, "with_another_brain_edge", lambda images, regions, rng: (images, regions))
+    z, y, x = np.ogrid[:32, :32, :32]
+    brain = (z - 15.5) ** 2 + (y - 15.5) ** 2 + (x - 15.5) ** 2 < 12**2
+    images = (brain * np.random.default_rng(0).uniform(1, 3, (4, 32, 32, 32))).astype(np.float32)
+    regions = np.stack([brain & (x < edge) for edge in (10, 14, 32)]).astype(np.float32)  # the last is the brain
+    for seed in range(12):
+        found, moved = Augmentation((32, 32, 32))(images.copy(), regions.copy(), seed)
+        assert set(moved.unique().tolist()) == {0, 1} and (moved[0] <= moved[1]).all() and (moved[1] <= moved[2]).all()
+        there = moved[2] > 0
+        assert not found[:, ~augmentation.grown(there, 3)].any() and found[:, there].ne(0).float().mean() > 0.97
+
+
+@pytest.mark.parametrize(("draw", "rim"), [(0.05, False), (0.15, True), (0.5, None)])
+def test_another_brain_edge(draw, rim):
+    """Cut too deep, what is cut off is not labelled; a rim is bright all round; the brain's dark voxels are no edge."""
+    images, regions = torch.zeros(4, 20, 20, 20), torch.zeros(3, 20, 20, 20)
+    images[:, 4:16, 4:16, 4:16] = 1
+    images[:, 10, 10, 10] = 0  # the darkest of a brain
+    regions[:, 4:10, 8:12, 8:12] = 1
+
+    class Drawn:
+        def __getattr__(self, name):
+            return getattr(np.random.default_rng(0), name)
+
+        def random(self, *shape):
+            return np.random.default_rng(0).random(*shape) if shape else draw
+
+    found, labelled = with_another_brain_edge(images, regions, Drawn())
+    inner = (slice(None), *[slice(7, 13)] * 3)
+    assert torch.equal(found[inner], images[inner]) and torch.equal(labelled[inner], regions[inner])
+    if rim is None:
+        assert torch.equal(found, images) and torch.equal(labelled, regions)
+    elif rim:
+        assert found[:, 3, 8, 8].all() and not found[:, 10, 10, 10].any() and torch.equal(labelled, regions)
+    else:
+        assert not found[:, 4].any() and not labelled[:, 4].any() and labelled.any()
 
 
 def test_images_and_regions_move_alike():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,16 @@ from lckd_training import evaluation, export
 from lckd_training import study as study_module
 from lckd_training.card import enhancement_words, hopeless_words, late_words, method_words
 from lckd_training.config import Config, load_config
-from lckd_training.data import cached, split
-from lckd_training.distillation import Decoded, Losses, feature_distance
-from lckd_training.election import elect, single_teacher
+from lckd_training.data import cached, patient, split
+from lckd_training.election import elect, region_dice
 from lckd_training.evaluation import count_pieces, markdown_table, mean_dice, summarise, surface_distance
 from lckd_training.layouts import Case, find_cases
-from lckd_training.run_folder import load_checkpoint
+from lckd_training.run_folder import averaged_network, check_unseen, load_checkpoint
 from lckd_training.sampling import Samples
 from lckd_training.study import study
 from lckd_training.training import Run
 from small_phantoms import write_small_phantoms
-from tiny_runs import TINY
+from tiny_runs import TINY, run
 
 
 def test_recipes_load_and_unknown_settings_are_refused(recipe):
@@ -41,6 +41,25 @@ def test_recipes_load_and_unknown_settings_are_refused(recipe):
     ):
         with pytest.raises(InputError, match=words):
             load_config(recipe, [wrong])
+
+
+def test_patients_are_told_apart_by_name():
+    names = {
+        "BraTS-GLI-00001-000": "BraTS-GLI-00001",
+        "sub-01_ses-2_x": "sub-01_x",
+        "Brats18_2013_11_1": "Brats18_2013_11_1",
+    }
+    assert {name: patient(name) for name in names} == names
+
+
+def test_a_model_that_knows_a_held_out_case_is_no_beginning(recipe, phantoms, tmp_path):
+    (tmp_path / "model" / "training").mkdir(parents=True)
+    known = {"training": ["Phantom_00_000"], "validation": ["Phantom_00_002"]}
+    (tmp_path / "model" / "training" / "split.json").write_text(json.dumps(known))
+    words = r"was trained on Phantom_00_000, which is held out here; .*validation_cases=\[Phantom_00_002\]"
+    with pytest.raises(InputError, match=words):
+        run(recipe, phantoms, tmp_path / "run", f"initial={tmp_path / 'model'}")
+    check_unseen(["Phantom_00_001"], str(tmp_path / "model"))
 
 
 def test_split_is_by_case(phantoms):
@@ -61,7 +80,8 @@ def test_time_points_of_a_patient_are_not_parted(named):
 
 
 def test_incomplete_case_and_cache(phantoms, tmp_path):
-    case = find_cases(phantoms)[2]
+    shutil.copytree(phantoms / "Phantom_00_002", tmp_path / "data" / "Phantom_00_002")
+    (case,), tmp_path = find_cases(tmp_path / "data"), tmp_path / "cache"
     first = cached(case, Preprocessing(), tmp_path)
     assert first.modalities == ("T1", "T2", "FLAIR") and len(first.images) == 3
     stamp = next(tmp_path.iterdir()).stat().st_mtime_ns
@@ -72,61 +92,14 @@ def test_incomplete_case_and_cache(phantoms, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_election_with_hysteresis():
-    scores = {"ET": {"T1": 0.1, "T1ce": 0.7}, "WT": {"T2": 0.800, "FLAIR": 0.805}}
-    assert elect(scores, {}, 1).teachers == {"ET": "T1ce", "WT": "FLAIR"}
-    assert elect(scores, {"ET": "T1", "WT": "T2"}, 1).teachers == {"ET": "T1ce", "WT": "T2"}
-
-
-def test_a_teacher_gets_no_gradient():
-    bottleneck = torch.randn(4, 3, 2, 2, 2, requires_grad=True)
-    held = torch.tensor([True, True, False, True])
-    whole = torch.ones(3, 8, 8, 8)
-    feature_distance(bottleneck, bottleneck, held, [("T1ce", None)], whole).backward()
-    moved = bottleneck.grad.flatten(1).abs().sum(1) > 0
-    assert moved.tolist() == [True, False, False, True]
-    # a teacher that is missing teaches nobody
-    assert feature_distance(bottleneck, bottleneck, held, [("T2", None)], whole) == 0
-
-
-def test_a_lesson_on_a_region_counts_only_where_it_is():
-    bottleneck = torch.zeros(4, 2, 2, 2, 2)
-    bottleneck[MODALITIES.index("T2"), :, 0] = 1.0  # T2 differs from the teacher in the upper half ...
-    regions = torch.zeros(3, 8, 8, 8)
-    regions[0, 6:] = 1.0  # ... and the enhancing tumour is in the lower
-    held = torch.tensor([False, True, True, False])
-    everywhere = feature_distance(bottleneck, bottleneck, held, [("T1ce", None)], regions)
-    there = feature_distance(bottleneck, bottleneck, held, [("T1ce", "ET")], regions)
-    assert everywhere == pytest.approx(0.5) and there == 0
-
-
-def test_a_rightly_empty_region_costs_little():
-    regions, logits = torch.zeros(3, 8, 8, 8), torch.full((2, 3, 8, 8, 8), -12.0)
-    found = Decoded(logits, torch.zeros(4, 2, 1, 1, 1), {})
-    losses = Losses(0.1, 0.5)(found, regions, torch.ones(2, 4, dtype=torch.bool), [])
-    assert losses["dice"] < 0.01
-
-
-def test_a_large_false_region_teaches():
-    """A millilitre in both terms of Dice: the wholly false region still has a slope, and a found one costs the same."""
-    nothing = torch.zeros(3, 24, 24, 24)
-    there = nothing.clone()
-    there[:, 2:22, 2:22, 2:22] = 1
-    slopes, costs = [], []
-    for smooth in (1.0, 1000.0):
-        logits = torch.full((1, 3, 24, 24, 24), 3.0, requires_grad=True)
-        dice = Losses(dice_smooth=smooth).dice
-        dice(logits, nothing[None]).backward()
-        slopes.append(logits.grad.sum().item())
-        costs.append(dice(there[None] * 20 - 10, there[None]).item())
-    assert slopes[1] > 100 * slopes[0] > 0
-    assert max(costs) < 0.01
-
-
 def test_summary_counts_and_brackets():
     rows = [{"case": str(i), "subset": "T2", "ET": 0.0, "TC": i / 10, "WT": 0.8} for i in range(10)]
     regions = summarise(rows)["T2"]
-    assert regions["TC"]["cases"] == 10 and regions["TC"]["low"] < 0.45 < regions["TC"]["high"]
+    assert regions["TC"]["cases"] == 10 and regions["TC"]["mean"] == 0.45
+    assert (regions["TC"]["low"], regions["TC"]["high"]) == (
+        pytest.approx(0.27, abs=0.02),
+        pytest.approx(0.63, abs=0.02),
+    )
     assert regions["WT"]["low"] == regions["WT"]["high"] == 0.8
     assert "| T2 | 0.00 (0.00 to 0.00) |" in markdown_table(summarise(rows), {})
 
@@ -160,11 +133,20 @@ def test_surface_distance_is_in_voxels_and_needs_both():
     found = np.zeros((3, 30, 30, 30), bool)
     truth = found.copy()
     found[0, 5:15, 5:15, 5:15] = True
+    found[0, 29, 29, 29] = True  # which the 95th percentile leaves out
     truth[0, 5:15, 5:15, 8:18] = True  # three voxels to the side
     truth[1, 3, 3, 3] = True
     distance = surface_distance(found, truth)
     assert distance[0] == pytest.approx(3.0, abs=0.5)
     assert distance[1:] == [None, None]
+
+
+def test_a_region_that_is_not_there_counts_one_where_none_is_found():
+    nothing = np.zeros((3, 4, 4, 4), bool)
+    found = nothing.copy()
+    found[0, 0, 0, 0] = True
+    assert region_dice(found, nothing).tolist() == [0, 1, 1]
+    assert region_dice(nothing, found).tolist() == [0, 1, 1]
 
 
 def test_pieces_are_counted():
@@ -173,6 +155,28 @@ def test_pieces_are_counted():
     found[4:8, 4:8, 4:8] = found[12:15, 12:15, 12:15] = True
     assert count_pieces(found, truth) == (2, 1, 1)
     assert count_pieces(found, found) == (2, 2, 0)
+
+
+def test_what_is_exported_is_the_running_average(whole):
+    state, (network, _, _) = load_checkpoint(whole, torch.device("cpu")), averaged_network(whole)
+    weights = network.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in state["average"].items())
+    assert any(not torch.equal(weights[key], value) for key, value in state["network"].items())
+
+
+def test_a_run_and_a_model_are_evaluated_by_their_commands(whole, phantoms, tmp_path, capsys):
+    out = tmp_path / "report"
+    command = ["evaluate", str(whole), "--data", str(phantoms), "--subsets", "T1,T2+FLAIR", "--out", str(out)]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert "2 of the 3 cases were trained on; their Dice flatters" in told.err
+    assert "| T2+FLAIR |" in told.out and "| **mean of these 2** |" in told.out
+    rows = (out / "per_case.csv").read_text().splitlines()[1:]
+    assert sorted({row.split(",")[1] for row in rows}) == ["T1", "T2+FLAIR"] and len(rows) == 6
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == [], "no prepared patients stay behind"
+    assert main(["elect", str(whole), "--data", str(phantoms)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("3 cases") and [f"| {region} |" in told for region in ("ET", "TC", "WT")] == [True] * 3
 
 
 def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypatch):
@@ -278,6 +282,9 @@ def test_gradient_that_is_not_a_number_changes_nothing(phantoms, tmp_path):
         (["guidance=joint", "sampling=paper"], "never shows that"),
         (["patch=[32,32,30]"], "does not divide"),
         (["architecture=large"], "choose compact, paper"),
+        (["strategy=best"], "choose elected, fixed, all, none"),
+        (["smallest_et_ml=50"], "not a size from 0 to 10 mL"),
+        (["cross_entropy_weight=-1"], "cannot be negative"),
         (["single_teacher=perhaps"], "true or false"),
         (["pasted=50"], "share, from 0 to 1"),
         (["learning_rate=-1"], "learning_rate -1.0; it must be more than 0"),
@@ -326,11 +333,6 @@ def test_who_teaches_after_an_election(settings, lessons, tmp_path):
     assert elected.lessons == lessons
 
 
-def test_single_teacher_is_the_most_frequent():
-    assert single_teacher({"ET": "T1ce", "TC": "T2", "WT": "T2"}) == dict.fromkeys(("ET", "TC", "WT"), "T2")
-    assert single_teacher({}) == {}
-
-
 def test_learning_rate_begins_anew_at_a_stage(tmp_path):
     """The paper's second part jumps from about 0 to (1 - 80/115) ** 0.9 of the rate."""
     config = Config(widths=[4, 8], depth=1, iterations=115_000, learning_rate_stages=[80_000], warm_up=0)
@@ -354,8 +356,3 @@ def test_study_compares_the_strategies_and_goes_on_where_it_stood(recipe, phanto
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/last.pt")} == stamps
     with pytest.raises(InputError, match="was begun with iterations=1"):  # a longer run would go on from a rate of zero
         study(load_config(recipe, [*TINY, "iterations=2"]), phantoms, tmp_path, seeds=1, echo=lambda words: None)
-
-
-def test_unknown_strategy_is_refused(recipe):
-    with pytest.raises(InputError, match="choose elected, fixed, all, none"):
-        load_config(recipe, ["strategy=best"])

@@ -6,7 +6,6 @@ Everything is measured in one run and given as seconds and as ratios; on a share
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,12 @@ PAPER_WINDOWS = 12  # of 80x160x160 over such a study, as the authors' evaluatio
 
 
 def benchmark(model: Path | None, echo=print) -> dict:
-    """Time the commands a user runs on a phantom study of 240x240x155 voxels, and the authors' network."""
+    """Time the commands a user runs on a phantom study of 240x240x155 voxels, and the authors' network.
+
+    Raises:
+        InputError: the system does not tell how much memory a process took.
+    """
+    _require_memory_counts()
     with tempfile.TemporaryDirectory() as folder:
         study = _study(Path(folder))
         echo("phantom study written")
@@ -71,6 +75,9 @@ def paper_window_seconds() -> float:
 
 def benchmark_training(config, iterations: int = 8) -> dict:
     """Seconds of an iteration of a recipe (four modalities, forward, backward, update) and of making a sample."""
+    _require_memory_counts()
+    import resource
+
     from lckd.preprocessing import Preprocessing
 
     from .data import cached
@@ -101,7 +108,7 @@ def benchmark_training(config, iterations: int = 8) -> dict:
         "iterations_per_second": round(1 / usual, 2),
         "seconds_per_sample_in_a_worker": round(loading, 3),
         "share_of_time": _shares(profiler),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gib": _gib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss),
     }
 
 
@@ -155,7 +162,17 @@ def _run(*arguments: str) -> tuple[float, float]:
         if process.returncode:
             told.seek(0)
             raise InputError(f"{' '.join(arguments[:3])} failed: {told.read().strip().splitlines()[-1]}")
-    return round(seconds, 2), round(used.ru_maxrss / 2**20, 2)
+    return round(seconds, 2), _gib(used.ru_maxrss)
+
+
+def _require_memory_counts() -> None:
+    if os.name != "posix":
+        raise InputError("lckd benchmark cannot measure memory on this system; run it on Linux or macOS")
+
+
+def _gib(peak: int) -> float:
+    """A process's ``ru_maxrss`` in GiB: macOS counts bytes, Linux kibibytes."""
+    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
 
 
 def _machine() -> dict:

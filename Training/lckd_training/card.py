@@ -8,10 +8,8 @@ from lckd.report import HOPELESS, NOTICE, where_any
 
 from .election import score_table
 from .evaluation import markdown_table, worst_cases
-from .run_folder import PLOT
+from .run_folder import PLOT, RECORDS
 
-RECORDS, HISTORY = "training", "history.md"
-"""The part of a model folder that says how its run went, and what came before the run."""
 HEALTHY = "evaluation/healthy_phantom.png"
 METHOD = """\
 - Method: H. Wang et al., *Learnable Cross-modal Knowledge Distillation for Multi-modal Learning with Missing Modality*,

@@ -161,10 +161,9 @@ def _model_and_cases(options, cache: Path):
     from lckd.model_folder import load_model
     from lckd.preprocessing import Preprocessing
 
-    from .card import RECORDS
-    from .data import prepared_cases
+    from .data import patient, prepared_cases
     from .layouts import find_cases
-    from .run_folder import CHECKPOINT, SPLIT, averaged_network
+    from .run_folder import CHECKPOINT, RECORDS, SPLIT, averaged_network
 
     model, found = options.model, find_cases(options.data)
     if (model / CHECKPOINT).is_file():
@@ -177,8 +176,8 @@ def _model_and_cases(options, cache: Path):
         split = model / RECORDS / SPLIT
         network, window, settings = loaded.network(), loaded.window, loaded.preprocessing
         rules, teachers = loaded.rules, loaded.teachers
-    names = {*json.loads(split.read_text())["training"]} if split.is_file() else set()
-    if trained_on := names & {case.name for case in found}:
+    patients = {patient(name) for name in json.loads(split.read_text())["training"]} if split.is_file() else set()
+    if trained_on := [case for case in found if patient(case.name) in patients]:
         print(
             f"lckd: {len(trained_on)} of the {len(found)} cases were trained on; their Dice flatters", file=sys.stderr
         )

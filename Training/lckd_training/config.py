@@ -10,7 +10,7 @@ import yaml
 from lckd.anatomy import MODALITIES
 from lckd.architectures import KINDS, PAPER, wrong_architecture
 from lckd.errors import InputError
-from lckd.model_folder import three_edges
+from lckd.model_folder import LARGEST_RULE_ML, three_edges
 from lckd.postprocessing import Rules
 
 CHOICES = {
@@ -23,6 +23,8 @@ CHOICES = {
     "guidance": ("none", "joint", "staged"),
     "precision": ("bf16-mixed", "32-true"),
 }
+SHARES = ("pasted", "unenhanced", "tumour_centred", "final_from")
+RULES = ("smallest_piece_ml", "smallest_et_ml")
 
 
 @dataclass
@@ -194,21 +196,18 @@ def _impossible(config: Config):
 
 
 def _out_of_range(config: Config):
-    """Numbers that are too small or too large, in words."""
-    for key in ("pasted", "unenhanced", "tumour_centred", "final_from"):
-        if not 0 <= getattr(config, key) <= 1:
-            yield f"{key} {getattr(config, key)} is a share, from 0 to 1"
-    for key in ("iterations", "batch", "elect_every", "checkpoint_every"):
-        if getattr(config, key) < 1:
-            yield f"{key} {getattr(config, key)}; it must be at least 1"
-    for key in ("seed", "workers", "warm_up", "subsets_per_sample"):
-        if getattr(config, key) < 0:
-            yield f"{key} {getattr(config, key)}; it cannot be negative"
-    for key in ("dice_smooth", "learning_rate"):
-        if not getattr(config, key) > 0:
-            yield f"{key} {getattr(config, key)}; it must be more than 0"
-    for key in ("weight_decay", "clip_norm", "feature_weight", "logit_weight", "guidance_weight"):
-        if not getattr(config, key) >= 0:
-            yield f"{key} {getattr(config, key)}; it cannot be negative"
-    if not 0 <= config.ema < 1:
-        yield f"ema {config.ema}; it must be from 0 to below 1"
+    """Numbers that are too small, too large or none at all, in words."""
+    not_negative = ("seed", "workers", "warm_up", "subsets_per_sample", "weight_decay", "clip_norm")
+    weights = ("cross_entropy_weight", "feature_weight", "logit_weight", "guidance_weight")
+    limits = (
+        ("is a share, from 0 to 1", lambda value: 0 <= value <= 1, SHARES),
+        ("must be at least 1", lambda value: value >= 1, ("iterations", "batch", "elect_every", "checkpoint_every")),
+        ("cannot be negative", lambda value: value >= 0, (*not_negative, *weights)),
+        ("must be more than 0", lambda value: value > 0, ("dice_smooth", "learning_rate")),
+        ("must be from 0 to below 1", lambda value: 0 <= value < 1, ("ema",)),
+        (f"is not a size from 0 to {LARGEST_RULE_ML} mL", lambda value: 0 <= value <= LARGEST_RULE_ML, RULES),
+    )
+    for words, fits, keys in limits:
+        for key in keys:
+            if not fits(getattr(config, key)):
+                yield f"{key} {getattr(config, key)}; it {words}"

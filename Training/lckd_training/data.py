@@ -25,7 +25,7 @@ from .layouts import Case, Channel, coding_words
 
 VERSION = 2  # of the cached arrays: raise it when preparing changes, and every cache is made anew
 ROUNDING = 0.02  # a label image may be off whole numbers by this much: some programs store them scaled
-MAY_BE_LOST = 0.2  # share of a label image's voxels outside the box around the images' brain
+WORTH_TELLING, MAY_BE_LOST = 0.001, 0.2  # share of a label image's voxels outside the box around the images' brain
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,8 @@ def read_labels(path: Path, prepared: Prepared, coding: dict[str, int] | None) -
         raise InputError(
             f"{path}: {lost:.0%} of its labels lie elsewhere than the images; give both the same origin and directions"
         )
+    if lost > WORTH_TELLING:
+        prepared.warnings.append(f"{lost:.1%} of its labels lie outside the images' brain and do not count")
     table = np.zeros(256, np.uint8)
     for name, value in coding.items():
         table[value] = LABELS[name]
@@ -194,5 +196,5 @@ def split(cases: list, validation: list[str], seed: int) -> tuple[list, list]:
 
 
 def patient(name: str) -> str:
-    """The patient of a case: BraTS from 2023 on ends a name in its time point (BraTS-GLI-00001-000)."""
-    return re.sub(r"^(BraTS-.*\d)-\d{3}$", r"\1", name)
+    """The patient of a case: its name without the time point of BraTS from 2023 on (-000) or of BIDS (_ses-1)."""
+    return re.sub(r"^(BraTS-.*\d)-\d{3}$", r"\1", re.sub(r"_ses-[A-Za-z0-9]+", "", name))

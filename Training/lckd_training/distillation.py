@@ -98,7 +98,8 @@ def feature_distance(
     present = [name for name, there in zip(MODALITIES, held.tolist(), strict=True) if there]
     distances = []
     for teacher, region in lessons:
-        if teacher not in present:
+        absent = region and not regions[REGIONS.index(region)].any()  # it would dilute the other regions' lessons
+        if teacher not in present or absent:
             continue
         goal = teachers[MODALITIES.index(teacher)].detach().float()
         for student in present:

@@ -33,12 +33,15 @@ class Election:
 
 
 def elect(scores: dict[str, dict[str, float]], sitting: dict[str, str], iteration: int) -> Election:
-    """Per region the best modality; the sitting teacher keeps its place in a near tie."""
+    """Per region the best modality; the sitting teacher keeps its place in a near tie.
+
+    Where no modality finds a region nobody is elected: the first in a table of zeros has nothing to teach.
+    """
     teachers = {}
     for region, of_modality in scores.items():
-        if not of_modality:  # no case was segmented from one modality alone
+        best = max(of_modality, key=of_modality.get, default=None)  # none where no case has a single modality
+        if best is None or of_modality[best] <= HYSTERESIS:
             continue
-        best = max(of_modality, key=of_modality.get)
         held = sitting.get(region)
         keeps = held in of_modality and of_modality[best] <= of_modality[held] + HYSTERESIS
         teachers[region] = held if keeps else best
@@ -54,7 +57,13 @@ def single_teacher(teachers: dict[str, str]) -> dict[str, str]:
 def single_modality_scores(
     network: Network, cases: list[CachedCase], window: tuple[int, int, int], device: torch.device
 ):
-    """scores[region][modality]: mean Dice of each modality alone over the cases that have it."""
+    """scores[region][modality]: mean Dice of each modality alone.
+
+    Over the cases that have every modality that any has, so that all are compared on the same ones; where there are
+    none, over the cases that have it.
+    """
+    there = set().union(*(case.modalities for case in cases))
+    cases = [case for case in cases if there <= set(case.modalities)] or cases
     scores = {region: {} for region in REGIONS}
     for modality in MODALITIES:
         dice = [case_dice(network, case, (modality,), window, device) for case in cases if modality in case.modalities]

@@ -20,13 +20,13 @@ from lckd.preprocessing import Preprocessing
 from lckd.segment import Request, segment
 from lckd.weights import packed, unpacked
 
-from .card import HEALTHY, HISTORY, RECORDS, card_text
+from .card import HEALTHY, card_text
 from .config import Config
 from .data import CachedCase, cached
 from .evaluation import evaluate, write_evaluation
 from .layouts import find_cases
 from .phantom import write_phantoms
-from .run_folder import CACHE, ELECTIONS, LOSSES, PLOT, RECIPE, SPLIT, averaged_network, read_recipe
+from .run_folder import CACHE, ELECTIONS, HISTORY, LOSSES, PLOT, RECIPE, RECORDS, SPLIT, averaged_network, read_recipe
 from .worst_cases import WorstCases
 
 LICENCE = "CC BY-NC 4.0; research use only"

@@ -73,6 +73,7 @@ def find_cases(folder: Path) -> list[Case]:
             f"{folder}: no labelled case found; expected folders like CASE/CASE_flair.nii.gz and CASE_seg, or a "
             "dataset.json of nnU-Net or Decathlon"
         )
+    cases.sort(key=lambda case: case.name)  # a run's samples hang on their order
     names = [case.name for case in cases]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"{folder}: case {twice} is there twice; take one of them out")

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -13,6 +14,8 @@ from lightning.fabric.strategies import DDPStrategy
 from lckd.errors import InputError
 
 from .config import Config
+
+ECHO = 2.0  # seconds
 
 
 def start_fabric(config: Config) -> Fabric:
@@ -39,13 +42,19 @@ def start_fabric(config: Config) -> Fabric:
 
 @contextmanager
 def interruptions():
-    """Turn the first Ctrl-C into an event to look at; where this is not the main thread, none comes."""
-    asked = threading.Event()
+    """Turn the first Ctrl-C into an event to look at; where this is not the main thread, none comes.
+
+    One within ECHO of it is the same one: the terminal sends it to every process, and torchrun passes its own on.
+    """
+    asked, at = threading.Event(), 0.0
 
     def note(number, frame):
-        if asked.is_set():
+        nonlocal at
+        if asked.is_set() and time.monotonic() - at > ECHO:
             raise KeyboardInterrupt
-        asked.set()
+        if not asked.is_set():
+            asked.set()
+            at = time.monotonic()
 
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -55,6 +64,16 @@ def interruptions():
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Of the processes that make samples: Ctrl-C is for the one that trains, which still wants theirs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def any_process(fabric: Fabric, here: bool) -> bool:
+    """Whether it is so in any of the processes, the same answer in all: one that left would keep the others waiting."""
+    return bool(fabric.all_reduce(torch.tensor(float(here), device=fabric.device), reduce_op="sum").item())
 
 
 def print_nothing(words: str) -> None:

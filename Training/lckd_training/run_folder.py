@@ -19,11 +19,14 @@ from lckd.architectures import build_network
 from lckd.errors import InputError
 
 from .config import Config, read_config
+from .data import patient
 from .distillation import NAMES
 from .election import Election
 from .election_plot import draw_elections
 
 CHECKPOINT, RECIPE, SPLIT, LOCK, CACHE = "last.pt", "config.yaml", "split.json", "trainer.lock", "cache"
+RECORDS, HISTORY = "training", "history.md"
+"""The part of a model folder that says how its run went, and what came before the run."""
 LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
 FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers"}
 FREE |= {"inference_window", "mirrored", "smallest_piece_ml", "smallest_et_ml"}
@@ -49,7 +52,8 @@ def read_recipe(run: Path) -> Config:
 
 
 def write_recipe(config: Config, data: Path, run: Path) -> None:
-    write_whole(run / RECIPE, yaml.safe_dump({**config.as_dict(), "data": str(data)}, sort_keys=False))
+    whole = {**config.as_dict(), "data": str(Path(data).resolve())}
+    write_whole(run / RECIPE, yaml.safe_dump(whole, sort_keys=False))
 
 
 def write_split(training: list[str], validation: list[str], run: Path, resume: bool) -> None:
@@ -60,10 +64,27 @@ def write_split(training: list[str], validation: list[str], run: Path, resume: b
     """
     names = {"training": training, "validation": validation}
     if resume and (before := json.loads((run / SPLIT).read_text()))["training"] != training:
-        changed = sorted({*before["training"]} ^ {*training})
-        raise InputError(f"{run}: the cases to train on have changed ({changed[0]} for one); give the data as it was")
+        changed = [f"{name} for one" for name in sorted({*before["training"]} ^ {*training})] or ["their order"]
+        raise InputError(f"{run}: the cases to train on have changed ({changed[0]}); give the data as it was")
     digest = hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()
     write_whole(run / SPLIT, json.dumps({**names, "sha256": digest}, indent=1))
+
+
+def check_unseen(held_out: list[str], initial: str) -> None:
+    """Raise InputError where the model to begin from was trained on a held-out patient: its Dice there would flatter.
+
+    What an earlier model, that this one was itself begun from, was trained on is not known here.
+    """
+    split = Path(initial) / RECORDS / SPLIT
+    if not (initial and split.is_file()):
+        return
+    before = json.loads(split.read_text())
+    known = {patient(name) for name in before["training"]}
+    if seen := [name for name in held_out if patient(name) in known]:
+        raise InputError(
+            f"initial={initial}: was trained on {seen[0]}, which is held out here; hold out what it held out, "
+            f"validation_cases=[{','.join(before['validation'])}], or cases that it has never seen"
+        )
 
 
 def check_same_recipe(config: Config, out: Path, may_change: Collection[str] = FREE) -> None:

@@ -25,18 +25,19 @@ from lckd.model_folder import load_model
 from lckd.preprocessing import Preprocessing
 
 from .config import Config
-from .data import CachedCase, prepared_cases, split
+from .data import CachedCase, patient, prepared_cases, split
 from .distillation import NAMES, Decoded, Lesson, Losses, guidance_distance
 from .election import Election, elect, single_modality_scores, single_teacher
 from .guidance import first_stage_ends, guided_modalities, stage_of, train_only
 from .layouts import describe, find_cases
-from .processes import interruptions, print_nothing, start_fabric
+from .processes import any_process, ignore_interrupts, interruptions, print_nothing, start_fabric
 from .run_folder import (
     CACHE,
     CHECKPOINT,
     SPLIT,
     Logs,
     check_same_recipe,
+    check_unseen,
     load_checkpoint,
     save_checkpoint,
     sole_trainer,
@@ -84,9 +85,10 @@ def train(
             training_cases, held_out = (
                 prepared_cases(group, Preprocessing(), cache, skip_bad, echo) for group in groups
             )
+        check_unseen([case.name for case in held_out], config.initial)
         if not training_cases:
             raise InputError(f"{data}: no case is left to train on")
-        echo(f"{len(training_cases)} cases to train on, {len(held_out)} held out for election")
+        echo(f"{_count(training_cases)} to train on, {_count(held_out)} held out for election")
         if first:
             write_recipe(config, data, out)
             write_split([c.name for c in training_cases], [c.name for c in held_out], out, resume)
@@ -101,6 +103,12 @@ def train(
             run.load()
         run.fit(Samples(training_cases, config))
     return out
+
+
+def _count(cases: list[CachedCase]) -> str:
+    """How many cases, and of how many patients where some have several."""
+    patients = len({patient(case.name) for case in cases})
+    return f"{len(cases)} cases" + (f" of {patients} patients" if patients < len(cases) else "")
 
 
 class Views(nn.Module):
@@ -194,7 +202,9 @@ class Run:
         config, fabric = self.config, self.fabric
         mine = range(fabric.global_rank, config.batch, fabric.world_size)
         rest = [i * config.batch + j for i in range(self.iteration, config.iterations) for j in mine]
-        loader = DataLoader(Subset(samples, rest), batch_size=None, num_workers=config.workers)
+        loader = DataLoader(
+            Subset(samples, rest), batch_size=None, num_workers=config.workers, worker_init_fn=ignore_interrupts
+        )
         logs = Logs(self.out, self.iteration, self.elections) if fabric.global_rank == 0 else None
         bar = tqdm(
             total=config.iterations, initial=self.iteration, unit="it", disable=True if fabric.global_rank else None
@@ -215,10 +225,10 @@ class Run:
                         self.elect()
                         if logs:
                             logs.election(self.elections)
-                    ends = self.iteration == config.iterations
-                    if self.iteration % config.checkpoint_every == 0 or ends or asked.is_set():
+                    ends, stop = self.iteration == config.iterations, any_process(fabric, asked.is_set())
+                    if self.iteration % config.checkpoint_every == 0 or ends or stop:
                         self.save()
-                    if asked.is_set() and not ends:
+                    if stop and not ends:
                         self.echo(f"stopped and saved at iteration {self.iteration}; go on: lckd train ... --resume")
                         raise KeyboardInterrupt
         finally:
