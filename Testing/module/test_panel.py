@@ -194,6 +194,11 @@ def test_a_study_loaded_while_another_is_segmented_waits(host, running, sequence
     reference = panel.slots.nodes()["FLAIR"]
     slicer.mrmlScene.RemoveNode(reference)
     settle(host)
+    assert list(shown(panel)) == ["T1", "T2"]
+    assert panel.ui.volumeTable.rowCount == 0, "one patient's result does not stand beside another's volumes"
+    for node in panel.slots.nodes().values():
+        slicer.mrmlScene.RemoveNode(node)
+    settle(host)
     assert panel.ui.volumeTable.rowCount == 5, "the result is still there"
 
 
@@ -213,6 +218,16 @@ def test_a_wrong_sequence_chosen_by_hand_is_said_in_the_report(host, panel, sequ
     assert any("was given as FLAIR, but looks like T1" in warning for warning in panel.job.warnings)
     panel.ui.segmentButton.click()
     assert panel.job is None
+
+
+def test_a_volume_changed_meanwhile_gets_no_result(host, running):
+    panel = running
+    node = panel.slots.nodes()["FLAIR"]
+    slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node)[4:].copy())
+    assert host.process(LONG, lambda: panel.job is None)
+    assert "has changed meanwhile; click Segment again" in str(host.dialogs.shown)
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    host.dialogs.shown.clear()
 
 
 def test_segment_by_clicking(running, host, tmp_path):

@@ -45,6 +45,16 @@ def test_the_more_detailed_of_two_is_taken_and_the_other_named():
     assert other.GetName() == "flair_tra_5mm" and "2-D" in why
 
 
+def test_a_volume_whose_spacing_is_mended_is_looked_at_again(sequence):
+    node = slicer.util.loadVolume(str(sequence("T2")))
+    node.SetName("Series 1")
+    right = node.GetSpacing()
+    node.SetSpacing(90, 90, 90)
+    assert names(propose(slicer.mrmlScene)) == {}
+    node.SetSpacing(*right)
+    assert names(propose(slicer.mrmlScene)) == {"T2": "Series 1"}
+
+
 def test_two_patients_are_never_mixed():
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     for patient, loaded in {"A": ["T1", "T1 post gad"], "B": ["Ax FLAIR"]}.items():

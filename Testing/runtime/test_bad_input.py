@@ -113,6 +113,15 @@ def test_not_finite(refused, tmp_path, value, suffix):
     refused([write(array, tmp_path / f"flair.{suffix}")], "NaN or infinite")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep names in Unicode")
+def test_name_in_another_encoding(refused, tmp_path):
+    """ITK would end the whole program."""
+    path = tmp_path / os.fsdecode(b"M\xfcller_T1.nii.gz")
+    path.write_bytes(b"")
+    refused([path], "not in UTF-8; rename it")
+    refused([tmp_path], "not in UTF-8; rename it")
+
+
 def test_colour_image(refused, tmp_path):
     rgb = np.repeat(BRAIN[..., None].astype(np.uint8), 3, axis=3)
     refused([write(rgb, tmp_path / "flair.nii.gz", isVector=True)], "colour")

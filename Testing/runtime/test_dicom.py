@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -33,6 +34,15 @@ def test_series_are_told_apart(exam):
     study = choose_study(find_volumes([exam]), {})
     assert study.available == ("T1ce", "FLAIR")
     assert [volume.name for volume, _ in study.others] == ["ep2d_diff_b1000"]
+
+
+def test_an_image_without_its_kind_spoils_nothing(exam):
+    """As careless anonymisation leaves a secondary capture."""
+    other = dcmread(exam / "01-0000.dcm")
+    other.SeriesInstanceUID, other.SeriesDescription = generate_uid(), "capture"
+    del other.SOPClassUID
+    other.save_as(exam / "capture.dcm", enforce_file_format=False)
+    assert choose_study(find_volumes([exam]), {}).available == ("T1ce", "FLAIR")
 
 
 def test_exam_is_segmented_on_the_series_grid(exam, sequence, tmp_path):

@@ -41,6 +41,12 @@ def test_a_drop_of_enhancement_in_a_large_core_is_necrosis():
     assert "0.34 mL that looked enhancing" in notes[0]
 
 
+def test_enhancement_in_a_piece_left_out_does_not_count():
+    result, notes = apply_rules(scene((0, 30, 25, 7), (60, 9, 6, 6)), RULES, VOXEL_ML)
+    assert found(result) == [0, 25**3, 30**3]
+    assert "0.34 mL that looked enhancing" in notes[1]
+
+
 def test_enhancement_of_a_small_core_stays():
     assert found(apply_rules(scene((0, 12, 8, 7)), RULES, VOXEL_ML)[0])[0] == 7**3
 

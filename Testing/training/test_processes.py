@@ -1,6 +1,7 @@
 """Several processes (torchrun, gloo) train as one would."""
 
 import csv
+import os
 import subprocess
 import sys
 
@@ -45,6 +46,47 @@ def test_two_processes_end_at_the_weights_of_one(runs):
     one, two = (load_checkpoint(runs / name, torch.device("cpu")) for name in ("one", "two"))
     assert [e["teachers"] for e in one["elections"]] == [e["teachers"] for e in two["elections"]]
     assert all(torch.allclose(one["average"][key], two["average"][key], atol=1e-4) for key in one["average"])
+
+
+INTERRUPTED = """
+import os, signal, sys
+import torch.multiprocessing
+from lckd.cli import main
+from lckd_training.training import Run
+
+step = Run.step
+
+def interrupted(self, samples):
+    found = step(self, samples)
+    if self.iteration == 1:
+        if sys.argv[1] == "spawn":
+            os.killpg(os.getpgrp(), signal.SIGINT)
+        elif os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGINT)
+    return found
+
+if __name__ == "__main__":
+    if sys.argv[1] == "spawn":
+        torch.multiprocessing.set_start_method("spawn")
+    Run.step = interrupted
+    sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+@pytest.mark.parametrize(
+    ("how", "workers"), [([], 1), (["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], 0)]
+)
+def test_ctrl_c_reaches_all_that_train_and_none_that_makes_samples(runs, tmp_path, how, workers):
+    """Spawned workers (macOS, Windows) go on with the iteration; two trainers both stop though one alone heard it."""
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    command = [sys.executable, *how, str(tmp_path / "script.py"), "shared" if how else "spawn"]
+    command += ["train", str(runs / "recipe.yaml"), "--data", str(runs / "data"), "--out", str(tmp_path / "run")]
+    settings = [*SETTINGS, f"workers={workers}", "elect_every=3"]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False, start_new_session=True)
+    assert done.returncode != 0
+    assert "stopped and saved at iteration 2" in done.stdout, done.stderr[-2000:]
+    assert load_checkpoint(tmp_path / "run", torch.device("cpu"))["iteration"] == 2
 
 
 def test_processes_that_cannot_share_a_batch_are_told(monkeypatch):

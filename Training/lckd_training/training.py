@@ -320,6 +320,7 @@ class Run:
         }
         if self.fabric.global_rank == 0:
             save_checkpoint(self.out, state)
+        self.fabric.barrier()  # torchrun ends all processes with the first that ends
 
     def load(self) -> None:
         state = load_checkpoint(self.out, self.fabric.device)
