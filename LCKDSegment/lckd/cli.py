@@ -43,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _refuse(f"memory ran out ({str(error).splitlines()[0][:120]}); try --device cpu")
     except ModuleNotFoundError as error:
-        return _refuse(f"the Python package {error.name} is missing; install it, or lckdsegment[training] for training")
+        return _refuse(
+            f"the Python package {error.name} is missing; install it, or for training and phantoms run "
+            "pip install '.[training]' in the repository"
+        )
     except (Cancelled, KeyboardInterrupt):
         print("lckd: cancelled", file=sys.stderr)
         return 130

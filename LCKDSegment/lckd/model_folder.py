@@ -66,11 +66,6 @@ class Model:
         """Region -> the modality elected to teach it."""
         return self.card["election"]["teachers"]
 
-    @property
-    def distilled(self) -> bool:
-        """Whether the elected modalities did teach the others."""
-        return elected_taught(self.card["training"])
-
     def expected_dice(self, modalities) -> dict[str, dict]:
         """Region -> mean, low, high (a bootstrap 95% interval) and cases, for exactly this subset of modalities.
 
@@ -170,13 +165,6 @@ def _wrong_values(card: dict):
             keys = ("mean", "low", "high", "cases")
             if not isinstance(scores, dict) or not all(isinstance(scores.get(key), (int, float)) for key in keys):
                 yield f"expected_dice has no scores of {region} for {subset}"
-
-
-def elected_taught(training: dict) -> bool:
-    """Whether in a card's ``training`` the elected taught the others: by their features, before the run was over."""
-    recipe = training["recipe"]
-    in_time = any(iteration < training["iterations"] for iteration in training.get("elections", [0]))
-    return in_time and recipe.get("strategy", "elected") == "elected" and recipe.get("feature_weight", 1) > 0
 
 
 def three_edges(window: int | list[int]) -> tuple:

@@ -40,7 +40,7 @@ def missing_words(missing: tuple[str, ...], model: Model) -> list[dict]:
 
 
 def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
-    """What a person reads before segmenting: what is missing, what it teaches, and what that costs by the card."""
+    """What a person reads before segmenting: what is missing, what it shows best, and what that costs by the card."""
     complete = model.expected_dice(model.card["modalities"])
     here = model.expected_dice(available)
     missing = tuple(name for name in model.card["modalities"] if name not in available)
@@ -50,9 +50,8 @@ def cost_sentences(available: tuple[str, ...], model: Model) -> list[str]:
             costs = ", ".join(
                 f"expected {r} Dice {here[r]['mean']:.2f} instead of {complete[r]['mean']:.2f}" for r in item["teaches"]
             )
-            taught = " and ".join(item["teaches"])
-            role = f"teaches {taught}" if model.distilled else f"shows {taught} best"
-            sentences.append(f"{item['modality']} is missing: it {role}; {costs}.")
+            shown = " and ".join(f"{STRUCTURES[r].title.lower()} ({r})" for r in item["teaches"])
+            sentences.append(f"{item['modality']} is missing: it shows {shown} best; {costs}.")
     others = [item["modality"] for item in missing_words(missing, model) if not item["teaches"]]
     if others:
         *first, last = others

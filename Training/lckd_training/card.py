@@ -3,7 +3,6 @@
 from statistics import fmean
 
 from lckd.anatomy import REGIONS
-from lckd.model_folder import elected_taught
 from lckd.report import HOPELESS, NOTICE, where_any
 
 from .election import score_table
@@ -20,6 +19,13 @@ BRATS = """\
   al., *Advancing The Cancer Genome Atlas glioma MRI collections*, Scientific Data 2017; S. Bakas et al., arXiv
   1811.02629, 2018; U. Baid et al., *The RSNA-ASNR-MICCAI BraTS 2021 Benchmark*, arXiv 2107.02314, 2021.
 """
+
+
+def elected_taught(training: dict) -> bool:
+    """Whether in a card's ``training`` the elected taught the others: by their features, before the run was over."""
+    recipe = training["recipe"]
+    in_time = any(iteration < training["iterations"] for iteration in training["elections"])
+    return in_time and recipe["strategy"] == "elected" and recipe["feature_weight"] > 0
 
 
 def method_words(training: dict) -> str:
@@ -122,13 +128,15 @@ skull-stripped and lined up, at {card["preprocessing"]["spacing_mm"]:g} mm, whic
 ## What to expect
 
 Mean Dice (bootstrap 95% interval) on {len(election["validation_cases"])} held-out cases{chose}.
-A region that is empty in both counts 1, in one only 0. So few cases make wide intervals: read them.
+A region that neither the expert nor the model drew counts 1, one that only one of them drew 0. With so few cases the
+intervals are wide: read them.
 
 {markdown_table(card["expected_dice"], election["teachers"])}
 ![The same as a picture](evaluation/heat_map.png)
 
 Enhancing tumour (ET) is not seen without T1ce: there its outline is a guess{hopeless_words(card["expected_dice"])}.
-HD95 and every case's numbers stand in [evaluation/evaluation.md](evaluation/evaluation.md).
+HD95 and counts of pieces stand in [evaluation/evaluation.md](evaluation/evaluation.md), every case's numbers in
+[evaluation/per_case.csv](evaluation/per_case.csv).
 
 {worst_cases(rows)}
 {enhancement_words(rows, card["expected_dice"])}
@@ -151,7 +159,8 @@ before the rules of size, {when}.{late}
 
 {training["cases"]} cases ({training["data"]}), {steps} iterations of the recipe in model.json{beginning}.
 `training/` holds the run's recipe, split, losses and elections. `lckd export MODEL_DIR --out DIR --data DIR`, with this
-folder and the held-out cases, makes it again, every number in this file included.
+folder and the held-out cases, makes it again, every measurement in this file included. (The source repository alone has
+`evaluation/` and `training/`.)
 {before}
 ## Limits
 

@@ -9,55 +9,58 @@ from pathlib import Path
 
 from lckd.errors import InputError
 
+MODEL_OR_RUN = "a model folder, or a run folder with its last checkpoint"
+OVERRIDES = "a setting to change; Training/lckd_training/config.py lists them"
+
 
 def add_commands(verbs) -> None:
     """Called by ``lckd`` through its entry-point group with the sub-parsers."""
     phantom = verbs.add_parser("phantom", help="write synthetic studies with labels, BraTS layout")
-    phantom.add_argument("out", type=Path, metavar="OUT")
-    phantom.add_argument("--cases", type=int, default=1, metavar="N")
-    phantom.add_argument("--size", type=int, default=160, metavar="S", help="voxels an edge (default 160)")
-    phantom.add_argument("--seed", type=int, default=0, metavar="K")
+    phantom.add_argument("out", type=Path, metavar="OUT", help="folder to write the cases to")
+    phantom.add_argument("--cases", type=int, default=1, metavar="N", help="how many (default 1)")
+    phantom.add_argument("--size", type=int, default=160, metavar="S", help="voxels an edge, 48 to 256 (default 160)")
+    phantom.add_argument("--seed", type=int, default=0, metavar="K", help="another one makes other cases (default 0)")
     phantom.add_argument("--healthy", action="store_true", help="brains without a tumour")
     phantom.set_defaults(run=_phantom)
     train = verbs.add_parser("train", help="train a recipe")
-    train.add_argument("config", type=Path, metavar="CONFIG")
-    train.add_argument("overrides", nargs="*", metavar="key=value")
+    train.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, as in Training/configs")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     train.add_argument("--data", type=Path, metavar="DIR", help="folder of labelled cases")
     train.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/NAME)")
-    train.add_argument("--resume", action="store_true")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out, by its own recipe and split")
     train.add_argument("--skip-bad", action="store_true", help="go on without cases that cannot be used")
     train.set_defaults(run=_train)
     evaluate = verbs.add_parser("evaluate", help="Dice of a model on labelled cases, all 15 subsets")
-    evaluate.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
-    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
-    evaluate.add_argument("--out", type=Path, required=True, metavar="REPORT_DIR")
+    evaluate.add_argument("model", type=Path, metavar="MODEL_OR_RUN", help=MODEL_OR_RUN)
+    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of labelled cases")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="REPORT_DIR", help="folder for the report")
     evaluate.add_argument("--subsets", default="all", metavar="all|T1+T2,...", help="which subsets (default: all 15)")
     evaluate.add_argument("--compare", type=Path, metavar="REPORT_DIR", help="another evaluation: paired differences")
     evaluate.add_argument("--skip-bad", action="store_true", help="go on without cases that cannot be used")
     evaluate.set_defaults(run=_evaluate)
     export = verbs.add_parser("export", help="evaluate a run and write its model folder")
-    export.add_argument("run_folder", type=Path, metavar="RUN", help="or a model folder, to make it again")
-    export.add_argument("--out", type=Path, required=True, metavar="MODEL_DIR")
+    export.add_argument("run_folder", type=Path, metavar="RUN", help="a run, or a model folder to make again")
+    export.add_argument("--out", type=Path, required=True, metavar="MODEL_DIR", help="the model folder to write")
     export.add_argument("--data", type=Path, metavar="DIR", help="labelled cases, if they have moved")
     export.add_argument("--version", help="default: 0.1.0, or a model folder's own")
     export.add_argument("--history", type=Path, metavar="FILE", help="what came before the run, a text for the card")
     export.set_defaults(run=_export)
     elect = verbs.add_parser("elect", help="each sequence alone on labelled cases, and who would teach")
-    elect.add_argument("model", type=Path, metavar="MODEL_OR_RUN")
-    elect.add_argument("--data", type=Path, required=True, metavar="DIR")
+    elect.add_argument("model", type=Path, metavar="MODEL_OR_RUN", help=MODEL_OR_RUN)
+    elect.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of labelled cases")
     elect.add_argument("--skip-bad", action="store_true", help="go on without cases that cannot be used")
     elect.set_defaults(run=_elect)
-    study = verbs.add_parser("study", help="elected, fixed, all, no teachers and guidance side by side")
-    study.add_argument("config", type=Path, metavar="CONFIG")
-    study.add_argument("overrides", nargs="*", metavar="key=value")
-    study.add_argument("--data", type=Path, required=True, metavar="DIR")
-    study.add_argument("--out", type=Path, required=True, metavar="DIR")
-    study.add_argument("--seeds", type=int, default=1, metavar="N")
+    study = verbs.add_parser("study", help="ways of teaching side by side, and none at all")
+    study.add_argument("config", type=Path, metavar="CONFIG", help="a recipe, as in Training/configs")
+    study.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    study.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of labelled cases")
+    study.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and the table")
+    study.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each way (default 1)")
     study.set_defaults(run=_study)
     benchmark = verbs.add_parser("benchmark", help="how fast it is on this machine, beside the authors' network")
     benchmark.add_argument("--model", type=Path, metavar="DIR", help="default: the bundled one")
     benchmark.add_argument("--training", type=Path, metavar="CONFIG", help="time an iteration of this recipe instead")
-    benchmark.add_argument("--json", action="store_true")
+    benchmark.add_argument("--json", action="store_true", help="the result as JSON")
     benchmark.set_defaults(run=_benchmark)
 
 
@@ -71,7 +74,7 @@ def _phantom(options) -> None:
 def _keep_memory() -> None:
     """Start the command once more, keeping memory: glibc hands it back and asks for it anew at every iteration.
 
-    That costs a third of the time, and the two settings are read only when a process starts. A script that calls
+    That costs an eighth of the time, and the two settings are read only when a process starts. A script that calls
     ``lckd.cli.main`` goes on as it is.
     """
     if Path(sys.argv[0]).stem not in ("lckd", "__main__"):
