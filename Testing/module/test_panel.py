@@ -220,14 +220,15 @@ def test_a_wrong_sequence_chosen_by_hand_is_said_in_the_report(host, panel, sequ
     assert panel.job is None
 
 
-def test_a_volume_changed_meanwhile_gets_no_result(host, running):
-    panel = running
-    node = panel.slots.nodes()["FLAIR"]
+def test_a_volume_changed_meanwhile_gets_no_result(troubled, open_panel, sequence):
+    host, panel = troubled, open_panel(troubled)
+    node = load(sequence, "FLAIR")["FLAIR"]
+    settle(host)
+    panel.ui.segmentButton.click()
     slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node)[4:].copy())
     assert host.process(LONG, lambda: panel.job is None)
     assert "has changed meanwhile; click Segment again" in str(host.dialogs.shown)
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
-    host.dialogs.shown.clear()
 
 
 def test_segment_by_clicking(running, host, tmp_path):
