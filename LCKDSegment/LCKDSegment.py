@@ -294,8 +294,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _resultOfStudy(self):
         last = self._parameters.GetNodeReference("Result") if self._parameters else None
-        if last and not self.slots.nodes() and result_nodes.report_of(last):
-            return last  # of volumes that are gone; beside another patient's it would be taken for that one's
+        gone = last and result_nodes.report_of(last) and result_nodes.reference_of(last) is None
+        if gone and not self.slots.nodes():  # beside another patient's volumes it would be taken for that one's
+            return last
         found = result_nodes.results_of(slicer.mrmlScene, self._proposal.volumes_beside(self.slots.nodes()))
         return last if last in found else found[-1] if found else None
 

@@ -229,8 +229,8 @@ def _scale(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> tupl
     inside = image[mask]
     if inside.size == 0:
         return 0.0, np.inf, np.zeros_like(image)
-    low, high = np.percentile(inside, settings.clip_percentiles).astype(image.dtype)  # float64 would double all below
-    deviation = np.clip(inside, low, high).std(dtype=np.float64).astype(image.dtype)
+    low, high = np.percentile(inside, settings.clip_percentiles).astype(np.float32)  # float64 would double all below
+    deviation = np.float32(np.clip(inside, low, high).std(dtype=np.float64))
     return low, deviation if deviation > 0 else np.inf, np.clip(image, low, high)
 
 

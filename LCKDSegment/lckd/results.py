@@ -181,7 +181,7 @@ class Outputs:
         try:
             if kind is None:
                 for path in filter(Path.exists, self._written.values()):
-                    os.replace(path, path)  # raises on Windows for a file open elsewhere, before any is replaced
+                    path.open("r+b").close()  # on Windows a file open elsewhere: known before any is replaced
                 for partial, path in self._written.items():
                     os.replace(partial, path)
         except OSError as failure:

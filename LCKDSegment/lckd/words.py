@@ -102,7 +102,7 @@ _PHRASES = [
     (r"[тτ](?=[12])", "t"),  # Cyrillic and Greek letters that look like a T
     (r"processed[\s_-]*captk|brats\d*", " "),
     (r"(?<=_)space-[a-z0-9]+(?=_)", lambda found: " " if found.string.startswith("sub-") else found[0]),
-    (r"t1[\s_]*(?:post|ce|c|gd|gad|km)\w*[\s_]*(?:-|minus)[\s_]*t1\w*", " subtraction "),
+    (r"t1[\s_]*(?:post[a-z]*|ce|c|gd|gad[a-z]*|km)[\s_]*(?:-|minus)[\s_]*t1\w*", " subtraction "),
     (r"(?<![a-z0-9])sub(j|ject)?[\s_-]*\d+|(?<![a-z0-9])(sub|ses|run|rec|dir|echo|part)-[a-z0-9]+", " "),  # BIDS
     (r"(?<![a-z0-9])(acq|inv)-", r"\1"),
     (r"(?<![a-z0-9])acq", " "),
