@@ -26,8 +26,6 @@ def main() -> None:
 
     _, panel = host.loadModule(MODULE)
     host.enter("LCKDSegment")
-    host.process(0.5)
-    host.grab(panel, OUT / "panel-empty.png", 520)
     with tempfile.TemporaryDirectory() as folder:
         study = next(write_phantoms(folder, cases=1, size=160, seed=0))
         for modality in ("t1", "t2", "flair"):
