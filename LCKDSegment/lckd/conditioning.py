@@ -104,7 +104,9 @@ def refuse_other_things(image: sitk.Image, name: str) -> None:
         raise InputError(f"{name}: its values are Hounsfield units, as of a CT; give an MR volume")
     extent = min(n * step for n, step in zip(image.GetSize(), image.GetSpacing(), strict=True))
     if extent < HEAD_MM and shows_skull(image):
-        raise InputError(f"{name}: covers only {extent:.0f} mm of the head; give a volume of the whole head")
+        raise InputError(
+            f"{name}: covers only {extent:.0f} mm of the head; give a volume of the whole head, or leave it out"
+        )
     head = head_mask(coarse(image, 4.0))
     pieces = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.BinaryMorphologicalOpening(head, [1, 1, 1])))
     sizes = np.bincount(sitk.GetArrayViewFromImage(pieces).ravel())[1:]
