@@ -25,7 +25,7 @@ def wrong_architecture(card: Mapping, window: tuple[int, ...]):
             return
         if not isinstance(depth, int) or depth < 0:
             yield f"architecture.depth {depth} is not a number of layers"
-        for switch in ("brain_norm", "mirrored"):
+        for switch in ("brain_norm", "mirrored", "bottleneck_layer"):
             if not isinstance(card.get(switch, False), bool):
                 yield f"architecture.{switch} {card[switch]!r} is not true or false"
         stride = (2 ** len(widths),) * 3

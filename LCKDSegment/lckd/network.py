@@ -127,6 +127,8 @@ class Network(nn.Module):
         brain_norm: normalise by the brain's voxels alone, features being zero elsewhere, so that the result
             hardly depends on how much background a window holds. Models made before this lack it.
         mirrored: whether ``predict`` takes the mean over the images and their left-right mirror images.
+        bottleneck_layer: a layer on the deepest level's fused features, too, as every other level has. Models made
+            before this lack it.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Network(nn.Module):
         guidance: bool = False,
         brain_norm: bool = False,
         mirrored: bool = False,
+        bottleneck_layer: bool = False,
     ):
         super().__init__()
         self.brain_norm, self.mirrored = brain_norm, mirrored
@@ -148,6 +151,7 @@ class Network(nn.Module):
         # Which contrast it looks at is known, so the shared encoder is told: one offset a modality after its stem.
         self.contrast = nn.Parameter(torch.zeros(len(MODALITIES), widths[0]))
         self.fusions = nn.ModuleList(Fusion(width) for width in widths)
+        self.bottleneck = nn.ModuleList([Layer(widths[-1], widths[-1])] if bottleneck_layer else [])
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # deepest first
         self.rises = nn.ModuleList(nn.Conv3d(deep, shallow, 1) for deep, shallow in pairs)
         self.decoder = nn.ModuleList(Layer(shallow, shallow) for _, shallow in pairs)
@@ -205,11 +209,13 @@ class Network(nn.Module):
             weight = self.fusions[-1].weight[index].to(x.dtype)
             lacking = (~available[:, index, None, None, None, None]).to(x.dtype)
             x = x + lacking * torch.einsum("bizyx,io->bozyx", difference.to(x.dtype), weight)
+        for layer in self.bottleneck:
+            x = layer(_inside(x, brains[-1]), brains[-1])
         for level, (rise, layer) in enumerate(zip(self.rises, self.decoder, strict=True)):
             shallow = len(features) - 2 - level
             fused = self.fusions[shallow](features[shallow], available)
             x = functional.interpolate(rise(x), scale_factor=2.0, mode="nearest") + fused
-            x = layer(x if brains[shallow] is None else x * brains[shallow].to(x.dtype), brains[shallow])
+            x = layer(_inside(x, brains[shallow]), brains[shallow])
         return depth_to_space(self.head(x))
 
     def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
@@ -221,6 +227,10 @@ class Network(nn.Module):
         index = torch.tensor(chosen, device=images.device).repeat(batch)
         features = self.encode(images.reshape(batch * count, 1, *images.shape[2:]), index)
         return self.decode([f.unflatten(0, (batch, count)) for f in features], available)
+
+
+def _inside(x: Tensor, brain: Tensor | None) -> Tensor:
+    return x if brain is None else x * brain.to(x.dtype)
 
 
 def space_to_depth(x: Tensor) -> Tensor:

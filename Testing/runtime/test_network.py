@@ -23,10 +23,10 @@ from lckd.preprocessing import labels_to_regions, prepare
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "bottleneck layer"])
+def network(request):
     torch.manual_seed(0)
-    network = Network(widths=(4, 8, 8), depth=1).eval()
+    network = Network(widths=(4, 8, 8), depth=1, bottleneck_layer=request.param).eval()
     torch.nn.init.normal_(network.contrast)  # which begins at zero, and then no modality is told from another
     return network
 
@@ -55,6 +55,13 @@ def test_a_missing_modality_is_absent(network):
     a, b = network.decode(features, available), network.decode(changed, available)
     assert torch.allclose(a, b)
     assert torch.allclose(a, network(images[:, [1, 3]], ("T1ce", "FLAIR")), atol=1e-5)
+
+
+def test_no_weight_is_idle(network):
+    network.zero_grad()
+    network(torch.randn(1, 4, 16, 16, 16), MODALITIES).square().sum().backward()
+    assert [name for name, weight in network.named_parameters() if not weight.grad.abs().sum() > 0] == []
+    network.zero_grad()
 
 
 def test_blocks_are_those_of_monai():

@@ -77,7 +77,8 @@ def test_stages_follow_one_another_and_freeze_the_rest(network):
 
 def test_the_papers_network_has_no_guides(tmp_path):
     (tmp_path / "r.yaml").write_text("architecture: paper\npatch: 32\nfinal_patch: 32\n")
-    with pytest.raises(InputError, match="guidance, brain_norm and mirrored are for architecture=compact only"):
+    said = "guidance, brain_norm, mirrored, bottleneck_layer are for architecture=compact only"
+    with pytest.raises(InputError, match=said):
         load_config(tmp_path / "r.yaml", ["guidance=joint"])
 
 

@@ -121,6 +121,21 @@ def test_each_loss_is_what_it_says():
     assert not logits.grad[0].any() and logits.grad[1].any(), "the full set teaches and does not learn"
 
 
+def test_a_relative_distance_is_not_shortened_by_smaller_features():
+    torch.manual_seed(0)
+    features, regions = torch.randn(4, 3, 2, 2, 2), torch.ones(3, 4, 4, 4)
+    held = torch.tensor([True, True, False, False])
+    says = features[1] - features[1].mean((1, 2, 3), keepdim=True)
+    expected = (features[0] - features[1]).abs().mean() / says.abs().mean()
+    for size in (1.0, 0.01):
+        distance = feature_distance(features * size, features * size, held, [("T1ce", None)], regions, relative=True)
+        assert torch.allclose(distance, expected)
+    regions[0] = 0
+    regions[0, :2] = 1  # a lesson on a place has the same unit
+    there = feature_distance(features, features, held, [("T1ce", "ET")], regions, relative=True)
+    assert torch.allclose(there, (features[0] - features[1])[:, :1].abs().mean() / says.abs().mean())
+
+
 def test_what_is_taught_may_come_from_the_running_average():
     torch.manual_seed(0)
     logits, features, regions = torch.randn(2, 3, 4, 4, 4), torch.randn(4, 3, 2, 2, 2), torch.ones(3, 4, 4, 4)

@@ -23,6 +23,8 @@ CHOICES = {
     "guidance": ("none", "joint", "staged"),
     "precision": ("bf16-mixed", "32-true"),
 }
+SWITCHES = ("brain_norm", "mirrored", "bottleneck_layer")
+"""Of the compact network."""
 SHARES = ("pasted", "unenhanced", "tumour_centred", "final_from")
 RULES = ("smallest_piece_ml", "smallest_et_ml")
 
@@ -41,6 +43,7 @@ class Config:
     depth: int = 2  # compact
     brain_norm: bool = False  # compact: normalise by the brain's voxels alone (lckd.network)
     mirrored: bool = False  # compact: inference is the mean of a study and its mirror image, at twice the time
+    bottleneck_layer: bool = False  # compact: a layer on the deepest level's fused features, too
     missing_skips: str = "mean"  # paper; zero_image is the authors'
     global_branch: str = "live"  # paper; dead is the authors'
     initial: str = ""  # a model folder to start from, its architecture the same; empty: random weights
@@ -79,6 +82,7 @@ class Config:
     elect_every: int = 1000
     elect_on: str = "held_out"  # training: on cases that are trained on, as the authors' code does
     feature_weight: float = 0.1  # L1 between a teacher's and the others' bottleneck features (the paper's 0.1)
+    relative_features: bool = False  # that distance over the mean deviation of the teacher's features
     per_region: bool = False  # a region's teacher teaches only where that region is
     logit_weight: float = 0.5  # the full set's prediction as a soft target of each subset's
     ema_teacher: bool = False  # what is taught comes from the running average of the weights
@@ -101,7 +105,7 @@ class Config:
         if self.architecture == PAPER:
             return {"kind": PAPER, "missing_skips": self.missing_skips, "global_branch": self.global_branch}
         guidance = {"guidance": True} if self.guided else {}
-        switches = {name: True for name in ("brain_norm", "mirrored") if getattr(self, name)}
+        switches = {name: True for name in SWITCHES if getattr(self, name)}
         return {"widths": self.widths, "depth": self.depth, **guidance, **switches}
 
     @property
@@ -189,8 +193,8 @@ def _impossible(config: Config):
     for last in [*config.learning_rate_stages, config.full_until]:
         if last >= config.iterations:
             yield f"learning_rate_stages and full_until must lie before iterations={config.iterations}, {last} does not"
-    if config.architecture == PAPER and (config.guided or config.brain_norm or config.mirrored):
-        yield "guidance, brain_norm and mirrored are for architecture=compact only"
+    if config.architecture == PAPER and (config.guided or any(getattr(config, switch) for switch in SWITCHES)):
+        yield f"guidance, {', '.join(SWITCHES)} are for architecture=compact only"
     if config.guided and config.sampling == "paper":
         yield "guidance learns from what a subset lacks and the case has; sampling=paper never shows that"
 

@@ -47,9 +47,11 @@ class Losses:
         guidance_weight: float = 0.0,
         cross_entropy_weight: float = 1.0,
         dice_smooth: float = 1.0,
+        relative_features: bool = False,
     ):
         self.feature_weight, self.logit_weight, self.guidance_weight = feature_weight, logit_weight, guidance_weight
         self.cross_entropy_weight = cross_entropy_weight
+        self.relative_features = relative_features
         # In both terms, so that a region rightly found empty costs nothing. One wrongly found in P voxels costs
         # P / (P + smooth), whose slope vanishes as P outgrows it: with 1, a large false region teaches nothing.
         self.dice = DiceLoss(sigmoid=True, smooth_nr=dice_smooth, smooth_dr=dice_smooth)
@@ -78,7 +80,9 @@ class Losses:
                 logits[1:], soft
             )
         if self.feature_weight and lessons:
-            distance = feature_distance(found.bottleneck, taught.bottleneck, available[0], lessons, regions)
+            distance = feature_distance(
+                found.bottleneck, taught.bottleneck, available[0], lessons, regions, self.relative_features
+            )
             losses["feature_distillation"] = self.feature_weight * distance
         if self.guidance_weight and found.imagined:
             distance = guidance_distance(found.bottleneck, available, found.imagined)
@@ -87,13 +91,20 @@ class Losses:
 
 
 def feature_distance(
-    students: Tensor, teachers: Tensor, held: Tensor, lessons: list[Lesson], regions: Tensor
+    students: Tensor,
+    teachers: Tensor,
+    held: Tensor,
+    lessons: list[Lesson],
+    regions: Tensor,
+    relative: bool = False,
 ) -> Tensor:
     """Mean L1 distance of every held modality's features (4, c, ...) from each held teacher's, teachers fixed.
 
     Args:
         held: (4,) booleans; a modality that is not there neither teaches nor learns.
         regions: (3, z, y, x); a lesson on a region counts the places of the features that hold some of it.
+        relative: in units of how far, on average, the teacher's features lie from their channel's mean. Else the loss
+            is served by features that shrink and say nothing, the encoder being the same for teacher and student.
     """
     present = [name for name, there in zip(MODALITIES, held.tolist(), strict=True) if there]
     distances = []
@@ -102,10 +113,11 @@ def feature_distance(
         if teacher not in present or absent:
             continue
         goal = teachers[MODALITIES.index(teacher)].detach().float()
+        unit = (goal - goal.mean((1, 2, 3), keepdim=True)).abs().mean().clamp_min(1e-6) if relative else 1.0
         for student in present:
             if student != teacher:
                 difference = (students[MODALITIES.index(student)].float() - goal).abs()
-                distances.append(_mean_where(difference, regions, region))
+                distances.append(_mean_where(difference, regions, region) / unit)
     return torch.stack(distances).mean() if distances else students.new_zeros(())
 
 

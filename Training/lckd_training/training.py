@@ -148,7 +148,13 @@ class Run:
         self.average = average.to(self.fabric.device).eval().requires_grad_(False)
         self.views, self.optimiser = self.fabric.setup(Views(self.network), self._optimiser())
         segmentation = {"cross_entropy_weight": config.cross_entropy_weight, "dice_smooth": config.dice_smooth}
-        self.losses = Losses(config.feature_weight, config.logit_weight, config.guidance_weight, **segmentation)
+        self.losses = Losses(
+            config.feature_weight,
+            config.logit_weight,
+            config.guidance_weight,
+            **segmentation,
+            relative_features=config.relative_features,
+        )
         self.plain = Losses(**segmentation)
         self.iteration = 0
         self.elections: list[Election] = []
