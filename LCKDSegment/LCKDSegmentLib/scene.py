@@ -13,10 +13,12 @@ from lckd.anatomy import MODALITIES
 from lckd.appearance import look
 from lckd.conditioning import describe
 from lckd.detection import Finding, with_appearance
+from lckd.dicom import DICOM_TAGS
 from lckd.errors import InputError
 from lckd.geometry import Geometry
-from lckd.studies import best_of, group_key, judge, leading_words
-from lckd.volumes import DICOM_TAGS, Volume, check_image
+from lckd.one_patient import days_named, group_key, leading_words
+from lckd.studies import best_of, judge
+from lckd.volumes import Volume, check_image
 
 RESULT_ATTRIBUTE = "LCKDSegment.Report"
 """Set on every node that the module made; such nodes are never taken for input."""
@@ -90,7 +92,8 @@ class Proposal:
 
     def several_studies(self, nodes: dict) -> bool:
         """Whether these volumes (modality -> node) are not of one study, as far as the scene tells."""
-        return len({self.study_of.get(node.GetID()) for node in nodes.values()}) > 1
+        apart = len({self.study_of.get(node.GetID()) for node in nodes.values()}) > 1
+        return apart or len(days_named([node.GetName() or "" for node in nodes.values()])) > 1
 
     def volumes_beside(self, nodes: dict) -> set[str]:
         """The node IDs of these volumes (modality -> node) and of all others of their studies."""

@@ -62,7 +62,7 @@ def extract(image: sitk.Image, name: str) -> sitk.Image:
     brain = sitk.BinaryFillhole(like(np.ascontiguousarray(mask.transpose(2, 1, 0)), oriented))
     brain = sitk.Resample(brain, image, sitk.Transform(), sitk.sitkNearestNeighbor)
     volume = millilitres(brain)
-    if not SMALLEST_ML <= volume <= LARGEST_ML:
+    if not is_possible(brain):
         raise InputError(f"{name}: what was found in it measures {volume:.0f} mL, no brain does; is it a head?")
     if volume > ALL_SHARE * millilitres(head_mask(image)):
         raise InputError(f"{name}: no head around what was found in it; is it a phantom?")
@@ -74,6 +74,11 @@ def extract_best(images: Mapping[str, sitk.Image]) -> tuple[str, sitk.Image]:
     whole = [name for name, image in images.items() if not Geometry.of(image).slab] or images
     name = next(name for name in BEST_SUITED if name in whole)
     return name, extract(images[name], name)
+
+
+def is_possible(brain: sitk.Image) -> bool:
+    """Whether a mask has the size of a brain: not of a tumour drawn in it, nor of a whole head."""
+    return SMALLEST_ML <= millilitres(brain) <= LARGEST_ML
 
 
 def is_cut(brain: sitk.Image) -> bool:

@@ -148,16 +148,19 @@ def _sequences(options) -> None:
     from .volumes import find_volumes
 
     volumes = find_volumes(options.inputs)
+    condition = {}
     try:
         study = choose_study(volumes, {})
-        judged = [(volume, study.findings[name]) for name, volume in study.volumes.items()] + study.others
-        judged.sort(key=lambda entry: volumes.index(entry[0]))
-        chosen, notes = {name: str(volume.path) for name, volume in study.volumes.items()}, study.warnings
     except InputError as error:
         judged, chosen, notes = judge(volumes), None, [str(error)]
-    condition = _conditions(study.volumes) if options.look and chosen else {}
+    else:
+        if options.look:
+            condition = _conditions(study)
+        judged = [(volume, study.findings[name]) for name, volume in study.volumes.items()] + study.others
+        judged.sort(key=lambda entry: volumes.index(entry[0]))
+        chosen, notes = {name: volume.address for name, volume in study.volumes.items()}, study.warnings
     rows = [
-        {"name": v.name, "path": str(v.path), "modality": f.modality, "confidence": round(f.confidence, 3),
+        {"name": v.name, "path": v.address, "modality": f.modality, "confidence": round(f.confidence, 3),
          "evidence": f.evidence, "acquired": condition.get(v.key) or _geometry_words(v)}
         for v, f in judged
     ]  # fmt: skip
@@ -179,19 +182,19 @@ def _geometry_words(volume) -> str:
         return str(error)
 
 
-def _conditions(volumes) -> dict[tuple, str]:
+def _conditions(study) -> dict[tuple, str]:
     """A volume's key -> how it was acquired and lies, in words: with skull, 5.5 mm axial, 3 mm off the reference."""
     from .conditioning import describe
     from .registration import misalignment
     from .studies import choose_reference
 
-    images = {name: volume.read() for name, volume in volumes.items()}
+    images = study.read()
     reference = choose_reference(images)
     words = {}
     for name, image in images.items():
         offset = 0.0 if name == reference else misalignment(images[reference], image)
         place = "the reference" if name == reference else f"{offset:.0f} mm off" if offset else "lined up"
-        words[volumes[name].key] = f"{describe(image)}, {place}"
+        words[study.volumes[name].key] = f"{describe(image)}, {place}"
     return words
 
 

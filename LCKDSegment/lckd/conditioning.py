@@ -61,20 +61,25 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
         refuse_other_things(image, name)
     skull = {name: shows_skull(image) for name, image in images.items()}
     extract = brain == ALWAYS or (brain == AUTO and any(skull.values()))
-    if extract and (all(skull.values()) or brain == ALWAYS) and not extraction.installed():
-        why = "the brain is to be found" if brain == ALWAYS else f"{next(iter(images))} shows the skull"
+    stripped = {name: image for name, image in images.items() if brain == AUTO and not skull[name]}
+    masks = {name: head_mask(image) for name, image in stripped.items() if extract or _small(image)}
+    doubtful = [name for name, mask in masks.items() if _small(images[name]) and extraction.is_cut(mask)]
+    brains = {name: mask for name, mask in masks.items() if name not in doubtful and extraction.is_possible(mask)}
+    if extract and not brains and not extraction.installed():
+        why = "the brain is to be found" if brain == ALWAYS else f"{_first(skull)} shows the skull"
         raise InputError(
             f"{why}, and no brain extraction is installed; "
             f"{extraction.HOW_TO_GET}, or give brains without skull, or go on with --brain never"
         )
     done = Conditioned()
-    if brain == AUTO:
-        done.warnings += [f"{name}: {MAY_SHOW_SKULL}" for name, image in images.items() if _cut(image, skull[name])]
+    if not extract:  # else the brain found cuts it, skull or not
+        done.warnings += [f"{name}: {MAY_SHOW_SKULL}" for name in doubtful]
     for name, image in images.items():
         if name != reference and register != NEVER:
             _align(name, image, reference, images[reference], register == ALWAYS, done)
     if extract:
-        _find_brain(images, reference, skull, brain == ALWAYS, done)
+        with_skull = {name: image for name, image in images.items() if brain == ALWAYS or skull[name]}
+        _find_brain(images, reference, with_skull, brains, done)
     elif any(skull.values()):
         shown = ", ".join(name for name in images if skull[name])
         done.warnings.append(f"{shown}: shows the skull, which the model has never seen: what is found there is wrong")
@@ -86,10 +91,13 @@ def shows_skull(image: sitk.Image) -> bool:
     return not find_foreground(image)[1]
 
 
-def _cut(image: sitk.Image, skull: bool) -> bool:
-    """Whether what counts as a brain without skull may be part of a head: small, and cut by the field of view."""
-    extent = min(n * step for n, step in zip(image.GetSize(), image.GetSpacing(), strict=True))
-    return not skull and extent < WHOLE_MM and extraction.is_cut(head_mask(image))
+def _first(skull: Mapping[str, bool]) -> str:
+    return next(name for name, shown in skull.items() if shown)
+
+
+def _small(image: sitk.Image) -> bool:
+    """Whether what counts as a brain without skull may be part of a head, if the field of view cuts it."""
+    return Geometry.of(image).shortest < WHOLE_MM
 
 
 def describe(image: sitk.Image) -> str:
@@ -102,7 +110,7 @@ def refuse_other_things(image: sitk.Image, name: str) -> None:
     values = sitk.GetArrayViewFromImage(image)
     if values.min() <= HOUNSFIELD_AIR and np.mean(values <= HOUNSFIELD_AIR) > 0.05:
         raise InputError(f"{name}: its values are Hounsfield units, as of a CT; give an MR volume")
-    extent = min(n * step for n, step in zip(image.GetSize(), image.GetSpacing(), strict=True))
+    extent = Geometry.of(image).shortest
     if extent < HEAD_MM and shows_skull(image):
         raise InputError(
             f"{name}: covers only {extent:.0f} mm of the head; give a volume of the whole head, or leave it out"
@@ -134,19 +142,31 @@ def _align(name: str, image: sitk.Image, reference: str, fixed: sitk.Image, alwa
 
 
 def _find_brain(
-    images: Mapping[str, sitk.Image], reference: str, skull: Mapping[str, bool], always: bool, done: Conditioned
+    images: Mapping[str, sitk.Image],
+    reference: str,
+    with_skull: Mapping[str, sitk.Image],
+    brains: Mapping[str, sitk.Image],
+    done: Conditioned,
 ) -> None:
-    """One mask for the study: of a volume that is a brain already, else extracted from the volume best suited."""
+    """One mask for the study: that of a volume that is a brain already, else extracted from the volume best suited.
+
+    Args:
+        with_skull: modality -> image that the brain may be extracted from; ``brains``: modality -> mask to be had.
+    """
     started = time.perf_counter()
     refused = {name for name, found in done.alignments.items() if found.refused}  # it would cut the others elsewhere
-    images = {name: image for name, image in images.items() if name not in refused}
-    brains = [name for name in images if not skull[name]]
-    if brains and not always:
-        source = brains[0]
-        mask = head_mask(images[source])
+    if ready := [name for name in brains if name not in refused]:
+        source, mask = ready[0], brains[ready[0]]
         done.steps.append(f"the brain is that of {source}, which has no skull")
+        done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
     else:
-        source, mask = extraction.extract_best(images)
+        left = {name: image for name, image in with_skull.items() if name not in refused}
+        if not left:
+            done.warnings.append(
+                f"{', '.join(with_skull)}: not lined up, so its brain is not found: it keeps its skull"
+            )
+            return
+        source, mask = extraction.extract_best(left)
         volume, took = extraction.millilitres(mask), time.perf_counter() - started
         done.steps.append(f"{source}: brain found by deepbet, {volume:.0f} mL ({took:.1f} s)")
         done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]

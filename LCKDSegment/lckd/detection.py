@@ -86,8 +86,11 @@ def with_appearance(finding: Finding, appearance) -> Finding:
 def _judge_words(name: object, tags: Mapping[str, str]) -> Finding:
     evidence: list[str] = []
     scores = {"T1": 0.0, "T2": 0.0, "FLAIR": 0.0, OTHER: 0.0}
-    names = {text for text in (_text(name), tags.get("SeriesDescription"), tags.get("ProtocolName")) if text}
-    words = set().union(*(split_words(text) for text in names)) if names else set()
+    words = split_words(_text(name)) | split_words(tags.get("SeriesDescription", ""))
+    protocol = split_words(tags.get("ProtocolName", ""))
+    # On some scanners the protocol is that of the whole examination: BRAIN W/WO CONTRAST, of every series.
+    if not _spoken_of(words) or _spoken_of(words) == _spoken_of(protocol):
+        words |= protocol
     for pattern, target, points, meaning in WORDS:
         if hits := matching(pattern, words):
             scores[target] += points
@@ -106,6 +109,11 @@ def _judge_words(name: object, tags: Mapping[str, str]) -> Finding:
     if confidence < DOUBT:
         return Finding(None, confidence, [*evidence, "the evidence contradicts itself"])
     return Finding(best, confidence, evidence)
+
+
+def _spoken_of(words: set[str]) -> set[str]:
+    """The sequences, or none of them, that words speak for."""
+    return {target for pattern, target, _, _ in WORDS if matching(pattern, words)}
 
 
 def _resolve_names(words: set[str], scores: dict[str, float], evidence: list[str]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ANISOTROPIC = 1.4  # slices this many times thicker than their pixels make a volume 2-D
+THINNEST = 4  # slices; fewer are no volume
 SLAB = 100.0  # mm: a field of view that is shorter in one direction does not hold the whole brain
 
 
@@ -31,8 +32,13 @@ class Geometry:
         return self.thickness <= ANISOTROPIC * min(self.spacing)
 
     @property
+    def shortest(self) -> float:
+        """The field of view's shortest edge, in mm."""
+        return min(n * step for n, step in zip(self.size, self.spacing, strict=True))
+
+    @property
     def slab(self) -> bool:
-        return min(n * step for n, step in zip(self.size, self.spacing, strict=True)) < SLAB
+        return self.shortest < SLAB
 
     @property
     def words(self) -> str:
@@ -43,9 +49,10 @@ class Geometry:
         return f"{self.thickness:.3g} mm {('sagittal', 'coronal', 'axial')[int(np.argmax(towards))]}"
 
 
-def preference(geometry: Geometry, derived: bool, confidence: float) -> list[tuple[float, str]]:
+def preference(geometry: Geometry, in_atlas: bool, derived: bool, confidence: float) -> list[tuple[float, str]]:
     """What speaks against a volume beside others of its sequence, weightiest first: (how much, in words)."""
     return [
+        (in_atlas, "it was brought to an atlas"),
         (geometry.slab, "it covers only part of the brain"),
         (derived, "it is derived from another"),
         (not geometry.three_d, "it is 2-D"),

@@ -18,7 +18,7 @@ def build_report(study: Study, model: Model, volumes_ml: dict[str, float], run: 
         "inputs": {
             name: {
                 "volume": volume.name,
-                "path": str(volume.path),
+                "path": volume.address,
                 "confidence": round(study.findings[name].confidence, 3),
                 "why": study.findings[name].evidence,
             }

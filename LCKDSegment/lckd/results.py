@@ -80,10 +80,13 @@ def check_outputs(output: Path, others: list[Path], inputs: list[Path]) -> None:
         check_writable(path)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder unless it is there. Raises InputError when that cannot be done."""
+def make_folder(path: Path) -> bool:
+    """Make a folder unless it is there, and say whether it was made. Raises InputError when that cannot be done."""
     try:
-        path.mkdir(exist_ok=True)
+        if path.is_dir():
+            return False
+        path.mkdir()
+        return True
     except OSError as error:
         raise InputError(f"{path}: no folder can be made there ({error.strerror}); choose another") from None
 

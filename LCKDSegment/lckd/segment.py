@@ -73,7 +73,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         network = model.network()
     with stage("read"):
         study = choose_study(find_volumes(request.inputs), request.given)
-        images = {name: volume.read() for name, volume in study.volumes.items()}
+        images = study.read()
         study.compare_with(images)
         reference_name = choose_reference(images)
         reference = images[reference_name]
@@ -109,6 +109,8 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
     if place != device:
         report["warnings"] += memory_notes
     segments = request.output.name.lower().endswith(SEGMENTATION)
+    if request.probabilities:
+        make_folder(request.probabilities)
     with Outputs() as outputs:
         outputs.image(label_image(labels, reference, segments, request.labels), request.output)
         for probability, path in zip(probabilities, probability_files, strict=False):
@@ -125,8 +127,11 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
 def _check_files(request: Request) -> list[Path]:
     """Refuse files that cannot be written, before any work; returns those of the probabilities."""
     files = [request.probabilities / f"{name}.nii.gz" for name in REGIONS] if request.probabilities else []
-    if request.probabilities:
-        make_folder(request.probabilities)
     others = [path for path in (request.report, request.picture, *files) if path]
-    check_outputs(request.output, others, [*request.inputs, *request.given.values()])
+    made = bool(request.probabilities) and make_folder(request.probabilities)
+    try:
+        check_outputs(request.output, others, [*request.inputs, *request.given.values()])
+    finally:
+        if made:  # only to see that it can be
+            request.probabilities.rmdir()
     return files

@@ -1,7 +1,5 @@
 """From the volumes found to one study: which volume is which sequence, one patient, the best volume per sequence."""
 
-import os
-import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import permutations
@@ -15,15 +13,10 @@ from .appearance import look
 from .detection import Finding, identify, with_appearance
 from .errors import InputError
 from .geometry import preference
+from .one_patient import doubt_one_patient, group_key, refuse_several_studies
 from .volumes import Volume, find_volumes, volume_file
-from .words import AGENT
+from .words import ATLAS
 
-TECHNICAL = {
-    "ax", "axial", "tra", "trans", "transverse", "sag", "sagittal", "cor", "coronal", "oax", "osag", "ocor", "obl",
-    "2d", "3d", "mr", "mri", "mrhr", "hr", "brain", "head", "se", "tse", "fse", "ir", "gre", "tfl", "mpr", "spc",
-    "space", "cube", "vista", "fs", "fat", "sat", "wip", "new", "series", "scan",
-}  # fmt: skip
-"""Words of protocols that often stand before the sequence's own name."""
 GIVEN = "given as {} by the user"
 REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1")
 """Which of several equally sharp sequences gives the grid of the result: the one a reader draws on first."""
@@ -42,6 +35,8 @@ class Study:
     findings: dict[str, Finding]
     others: Judged = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    spares: dict[str, list[tuple[Volume, Finding, str]]] = field(default_factory=dict)
+    """Modality -> what else looked like it, best first, with the warning that it was not taken."""
 
     @property
     def available(self) -> tuple[str, ...]:
@@ -50,6 +45,28 @@ class Study:
     @property
     def missing(self) -> tuple[str, ...]:
         return tuple(name for name in MODALITIES if name not in self.volumes)
+
+    def read(self) -> dict[str, sitk.Image]:
+        """The images (modality -> image). Where one is of no use, the next that looked like its sequence is taken.
+
+        Raises:
+            InputError: the only volume of a sequence, or one that was given outright, is of no use.
+        """
+        return {modality: self._read(modality) for modality in list(self.volumes)}
+
+    def _read(self, modality: str) -> sitk.Image:
+        try:
+            return self.volumes[modality].read()
+        except InputError as error:
+            if not self.spares.get(modality):
+                raise
+            volume, finding, note = self.spares[modality].pop(0)
+            self.warnings = [words for words in self.warnings if words != note]
+            self.warnings.append(f"{error}; “{volume.name}” was taken for {modality} instead")
+            self.others.append((self.volumes[modality], Finding(None, 0.0, [str(error)])))
+            self.others = [(other, why) for other, why in self.others if other.key != volume.key]
+            self.volumes[modality], self.findings[modality] = volume, finding
+            return self._read(modality)
 
     def compare_with(self, images: Mapping[str, sitk.Image]) -> None:
         """Look at the images (modality -> image); warn of one that looks like another sequence or lies anyhow."""
@@ -95,14 +112,26 @@ def choose_study(volumes: list[Volume], given: Mapping[str, Path]) -> Study:
     taken = {volume.key for volume in study.volumes.values()}
     found = judge([volume for volume in volumes if volume.key not in taken])
     candidates = [(v, f) for v, f in found if f.modality and f.modality not in given]
-    study.warnings += _refuse_several_studies([volume for volume, _ in candidates])
+    study.warnings += refuse_several_studies([volume for volume, _ in candidates])
     if given:
-        study.warnings += _doubt_one_patient([*study.volumes.values(), *(volume for volume, _ in candidates)])
+        study.warnings += doubt_one_patient([*study.volumes.values(), *(volume for volume, _ in candidates)])
     for modality in MODALITIES:
         if several := [(v, f) for v, f in candidates if f.modality == modality]:
             (best, finding), notes = best_of(several)
             study.volumes[modality], study.findings[modality] = best, finding
-            study.warnings += [f"{note}; to take it: --{modality.lower()} {v.address}" for v, note in notes]
+            found_as = {volume.key: finding for volume, finding in several}
+            study.spares[modality] = [
+                (v, found_as[v.key], f"{note}; to take it: --{modality.lower()} {v.address}") for v, note in notes
+            ]
+            study.warnings += [note for _, _, note in study.spares[modality]]
+            if ATLAS.search(best.name.casefold()):
+                study.warnings.append(
+                    f"“{best.name}” seems to have been brought to an atlas: sizes and mL may not be the patient's"
+                )
+    if "T1ce" not in study.volumes and study.spares.get("T1"):
+        study.warnings.append(
+            "there are several T1, and none is said to be after contrast medium; if one is, name it with --t1ce"
+        )
     study.others = [(v, f) for v, f in found if v not in study.volumes.values()]
     if not study.volumes:
         names = ", ".join(v.name for v, _ in found[:4])
@@ -158,22 +187,26 @@ def one_each(looks: list[Mapping[str, float]], free=MODALITIES) -> list[str | No
 
 
 def best_of(several: Judged) -> tuple[tuple[Volume, Finding], list[tuple[Volume, str]]]:
-    """Of volumes of one sequence the one that shows most, and for every other why not; of equals, the later."""
+    """Of volumes of one sequence the one that shows most, and for each other, best first, why not."""
     if len(several) == 1:  # nothing to compare, and a compressed file's geometry takes as long as its voxels
         return several[0], []
 
     def against(entry):
         volume, finding = entry
         derived = "DERIVED" in volume.tags.get("ImageType", "").upper()
-        return preference(volume.geometry(), derived, finding.confidence)
+        in_atlas = bool(ATLAS.search(volume.name.casefold()))
+        return preference(volume.geometry(), in_atlas, derived, finding.confidence)
 
     # GDCM lists series by their identifiers, which say nothing of the order in which they were taken.
-    later_first = sorted(several, key=lambda entry: _series_number(entry[0]))[::-1]
+    # Of files the one with the shortest name comes first: what is added to it speaks of what was done to the image.
+    later_first = sorted(several, key=lambda entry: (_series_number(entry[0]), -len(entry[0].name)))[::-1]
     ranked = sorted(later_first, key=lambda entry: [amount for amount, _ in against(entry)])
     best, notes = ranked[0], []
     for entry in ranked[1:]:
         pairs = zip(against(best), against(entry), strict=True)
-        why = next((words for (mine, _), (other, words) in pairs if other > mine), "a repeat replaces what came before")
+        longer = _series_number(best[0]) == _series_number(entry[0]) and len(best[0].name) < len(entry[0].name)
+        last = "its name is longer" if longer else "a repeat replaces what came before"
+        why = next((words for (mine, _), (other, words) in pairs if other > mine), last)
         notes.append((entry[0], f"“{entry[0].name}” looks like {best[1].modality} too and was not taken: {why}"))
     return best, notes
 
@@ -186,33 +219,6 @@ def choose_reference(images: Mapping[str, sitk.Image]) -> str:
     thickness = {name: max(image.GetSpacing()) for name, image in images.items()}
     sharp = [name for name in images if thickness[name] <= 1.5 * min(thickness.values())]
     return next(name for name in REFERENCE_ORDER if name in sharp)
-
-
-def group_key(volume: Volume) -> tuple[str, str]:
-    """What the volumes of one patient and time point share: DICOM study, BIDS subject, or folder and case name."""
-    if uid := volume.tags.get("StudyInstanceUID"):
-        return uid, ""
-    if bids := re.match(r"(sub-[A-Za-z0-9]+)(_ses-[A-Za-z0-9]+)?", volume.name):
-        return bids.group(0), ""
-    folder = Path(os.path.abspath(volume.path)).parent
-    if identify(folder.name).modality:  # one folder a sequence
-        folder = folder.parent
-    case = leading_words(volume.name)
-    return str(folder), case if re.search(r"[^\W\d_]", case) and re.search(r"\d", case) else ""
-
-
-def leading_words(name: str) -> str:
-    """What stands before the sequence in a name and may be a case: ``patient_07`` of ``patient_07_AX_t1ce``.
-
-    Planes, techniques and numbers that scanners put there (``301_AX_T1``) are no case.
-    """
-    leading = []
-    for word in re.split(r"[\s_.:-]+", name.casefold()):
-        if identify(word).modality or AGENT.fullmatch(word) or word in TECHNICAL:
-            break
-        leading.append(word)
-    case = "_".join(leading)
-    return case if leading and not case.replace("_", "").isdigit() else ""
 
 
 def _enhanced(looks: Mapping[str, float]) -> float:
@@ -259,29 +265,3 @@ def _refuse_same_file(volumes: Mapping[str, Volume]) -> None:
     for modality, volume in volumes.items():
         if keys.count(volume.key) > 1:
             raise InputError(f"{volume.path}: given for two sequences, {modality} among them; give each file once")
-
-
-def _doubt_one_patient(volumes: list[Volume]) -> list[str]:
-    """A warning where volumes, some of them given outright, lie apart or are named as of several patients."""
-    first, *others = _one_of_each_study(volumes)
-    if not others:
-        return []
-    return [f"{first.address} and {others[0].address} look like different studies: are all of one patient?"]
-
-
-def _one_of_each_study(volumes: list[Volume]) -> list[Volume]:
-    return list({group_key(volume): volume for volume in volumes}.values())
-
-
-def _refuse_several_studies(volumes: list[Volume]) -> list[str]:
-    """Refuse volumes that are clearly of several studies; warn where their names only make one wonder."""
-    if len(different := _one_of_each_study(volumes)) > 1:
-        first, second, *_ = different
-        raise InputError(
-            f"{len(different)} studies among the inputs ({first.address} and {second.address} are not of the same "
-            "one); give one at a time"
-        )
-    cases = {case for volume in volumes if not volume.tags and (case := leading_words(volume.name))}
-    return (
-        [f"the names begin differently ({', '.join(sorted(cases))}): are all of one patient?"] if len(cases) > 1 else []
-    )

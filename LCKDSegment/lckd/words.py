@@ -22,7 +22,7 @@ LEAD = r"(?:[0-9rsnwcef]|[23]d|ax|sag|cor|tra|axial|sagittal|coronal|oax|osag|oc
 BODY = (
     r"[ctl]?spine|spinal\w*|cervical\w*|thora\w*|lumba\w*|lumbo\w*|lumbosacral|[hbl]ws|wirbel\w*|columna|rachis|colonna|"
     r"vertebr\w*|knee|knie|rodilla|genou|hip|hips|wrist|shoulder|schulter|ankle|elbow|liver|leber|abdom\w*|pelvi[sc]\w*|"
-    r"becken|prostat\w*|breast|mamma\w*|cardiac|heart|mrcp|renal|kidney\w*|chest|uterus|rectum|foot|hand|腰椎|颈椎|胸椎|膝"
+    r"neck|hals|cuello|collo|iac|tmj|orbit\w*|becken|prostat\w*|breast|mamma\w*|cardiac|heart|mrcp|renal|kidney\w*|chest|uterus|rectum|foot|hand|腰椎|颈椎|胸椎|膝"
 )
 
 # Words of a series name: (whole-word pattern, what it speaks for, points, what it is).
@@ -38,18 +38,21 @@ _WORDS = [
     (r"csi|mrs|svs|spectro\w*|\w?laser|mega|prescan", OTHER, SURE, "spectroscopy"),
     (r"(aah)?scout\w*|loc|lo[ck]ali\w*|survey|topogram|smartbrain|plane|\dplane|3pl|posici\w*|\w*setter", OTHER, SURE,
      "a localizer"),
-    (r"\w*seg|segm\w*|\w*segmentation\w*|label\w*|\w*mask|roi|contour\w*|rtstruct|ot|pve|mwp\d\w*", OTHER, SURE,
-     "a segmentation or mask"),
+    (r"\w*seg|segm\w*|\w*segmentation\w*|label\w*|\w*mask|roi|voi|gtv\w*|gt|truth|annot\w*|overlay|contour\w*|rtstruct|ot",
+     OTHER, SURE, "a segmentation or mask"),
+    (r"pve|mwp\d\w*|prob\w*|gm|wm|[mrswu]*c[1-6]t[12]\w*|bias(field)?|\w*ratio", OTHER, SURE,
+     "something computed from an image"),
     (r"(iso)?\w*map(s|ping|it)?|molli|relaxometry|b[01]|calib\w*|distortion\w*|topup|\d*echoes|mtr|inv[12]",
      OTHER, SURE, "a map or calibration"),
-    (r"sub|subtr\w*|su[bs]s?trac\w*|soustrac\w*|sottraz\w*|difference|jacobian|warp(ed|s)?", OTHER, SURE,
+    (r"sub|subtr\w*|su[bs]s?trac\w*|soustrac\w*|sottraz\w*|difference|jacobian|warps?", OTHER, SURE,
      "a subtraction"),
     (r"dyn|dyna\w*", OTHER, SURE, "a dynamic series"),
     (BODY, OTHER, SURE, "another part of the body"),
     (r"dir|psir|stir|ct|cta|pet|spect|dose|report|dixon|ute|zte|fgatir|wmn", OTHER, LIKELY, "another technique"),
-    (r"fiesta\w*|ciss\w*|trufi\w*|balanced", OTHER, SURE, "a balanced gradient echo"),
+    (r"fiesta\w*|ciss\w*|ci3d\w*|trufi\w*|balanced", OTHER, SURE, "a balanced gradient echo"),
     (r"pdw?|proton|dens\w*|rho|dp", OTHER, HINT, "proton density"),
-    (r"\w*(flair|fliar|flar)\w*|\w*tirm\w*|darkfluid|fl|\d*t2f|t2fl", "FLAIR", 6.0, "fluid attenuation"),
+    (r"\w*(flair|fliar|flar)\w*|\w*tirm\w*|darkfluid|fl|\d*t2f|t2fl|\w*(压水|黑水)\w*", "FLAIR", 6.0,
+     "fluid attenuation"),
     (LEAD + r"t2(?!f$|fl$|flair|s$|star|map|swi)\w*", "T2", NAMED, "T2"),
     (LEAD + r"t1(?!map|[0-2]$)\w*|unit1|ct1", "T1", NAMED, "T1"),
     (r"\w*(mp2?rage|fspgr|bravo|spgr|mdeft)\w*|mp|tfe|tfl\w*|vibe\w*|thrive|flash\w*|ffe", "T1", LIKELY,
@@ -70,17 +73,25 @@ AGENT = re.compile(LEAD + r"t1_?(ce|c|gd\w*|gad\w*|km|kontrast\w*|mdc|plusc)(w|\
 """Contrast medium as part of the sequence's own name: T1ce, T1Gd. A "pre" beside it is the operation's."""
 WITH = re.compile(
     r"plus(c|gd|gado?\w*|km|k|mdc|cm|contrast\w*|ce|iv)|post|postc|post(contrast|gad|gd|km|inj|con|kontrast)\w*|"
-    r"\w*(gado|magnevist|dotarem|omniscan|gadavist|gadovist|prohance|multihance|clariscan|contrast|kontras[ct]|контраст)"
-    r"\w*|" + LEAD + r"t1\w*(post\w*|gd|gad\w*|km)|c|ce|gd|gad|\w*[a-z](gd|km)|km|civ|mdc|inj\w*|avec|nach|dopo|apres|"
-    r"despues|depois|stealth|enhanced|\w*增强\w*|\w*造影\w*|\w*조영\w*|pgd"
+    r"\w*(gado|magnevist|dotarem|omniscan|gadavist|gadovist|prohance|multihance|clariscan|elucirem|vueway|contrast|"
+    r"kontras[ct]|контраст)\w*|" + LEAD + r"t1\w*(post\w*|gd|gad\w*|km)|c|ce|gd|gad|\w*[a-z](gd|km)|km|civ|mdc|kl|"
+    r"ку|inj\w*|inyectad\w*|pos|avec|nach|dopo|apres|despues|depois|stealth|enhanced|\w*增强\w*|\w*造影\w*|\w*조영\w*|"
+    r"pgd"
 )
 WITHOUT = re.compile(
     r"wo|without|noncontrast|pre|prec|pre(contrast|gad|gd|km|inj|con|kontrast)\w*|nativ\w?|plain|unenhanced|ohne|senza|"
     r"sans|sin|sem|vor|avant|antes|prima|zonder|voor|bez|без|utan|uden|basal\w*|\w*平扫\w*|\w*非增强\w*|nogd|nocontrast|"
-    r"nonce|\w*kontrasts[iı]z\w*"
+    r"nonce|\w*kontrasts[iı]z\w*|kein\w*|fore|før|uten|przed|pred|prije|ennen|onces\w*|до|ante|\w*(前|전|なし)|"
+    r"비조영\w*|\w*[未无無](增强|造影)\w*"
 )
-DENIED = {"no", "none", "n", "na", "without", "ohne", "sans", "sin", "0", "nil", "non", "noncontrast"}
+DENIED = {
+    "no", "none", "n", "na", "without", "ohne", "kein", "keine", "nativ", "unspecified", "sans", "sin", "0", "nil",
+    "non", "noncontrast",
+}  # fmt: skip
 """Words by which the tag ContrastBolusAgent says that there was none."""
+
+ATLAS = re.compile(r"(?<![a-z])(?:mni|icbm|talairach|template|atlas)|^s?m?w(?=t[12]|flair)")
+"""In a name in lower case: the volume was brought to an atlas; a w in front is SPM's."""
 
 _SEQUENCE = re.compile(r"t1|t2|flair|mp2?rage|spgr|dwi|adc|swi|perf|tof")
 _REGISTERED = (
@@ -103,6 +114,9 @@ _PHRASES = [
     (r"processed[\s_-]*captk|brats\d*", " "),
     (r"(?<=_)space-[a-z0-9]+(?=_)", lambda found: " " if found.string.startswith("sub-") else found[0]),
     (r"t1[\s_]*(?:post[a-z]*|ce|c|gd|gad[a-z]*|km)[\s_]*(?:-|minus)[\s_]*t1\w*", " subtraction "),
+    (r"t1w?[\s_]*(?:-|minus)[\s_]*t1(?:ce|c|gd|km)(?![a-z])|post[\s_]*(?:-|minus)[\s_]*pre(?![a-z])", " subtraction "),
+    (r"(brain|head)[\s_/&+-]*(?:and|with)?[\s_/&+-]*(?:orbits?|iacs?|neck)(?![a-z])", r"\1"),
+    (r"bias[\s_-]*(?:field)?[\s_-]*corr\w*", " "),
     (r"(?<![a-z0-9])sub(j|ject)?[\s_-]*\d+|(?<![a-z0-9])(sub|ses|run|rec|dir|echo|part)-[a-z0-9]+", " "),  # BIDS
     (r"(?<![a-z0-9])(acq|inv)-", r"\1"),
     (r"(?<![a-z0-9])acq", " "),
@@ -124,13 +138,14 @@ _PHRASES = [
     (r"w\s*/\s*o[\s_-]*(?=fs|fat)", " "),
     (r"w\s*/\s*o(?![a-z])|(?<![a-z0-9])s\s*/\s*(?=c|g)", " wo "),
     (r"(?<![a-z])non?[\s_-]*(contrast|enhanced|enhancing|inj[a-z]*|gad[a-z]*|gd|ce|c)(?![a-z])", " noncontrast "),
-    (r"(?<![a-z0-9])c\s*-(?![a-z0-9])", " noncontrast "),
+    (r"(?<![a-z0-9])c\s*-(?![a-z0-9])|(?<=\s)-(?:c|gd|gad|km|cm)(?![a-z0-9])", " noncontrast "),
+    (r"(?:gd|gad|km|cm|ce)[\s_]*(?:-[\s_]*$|\(\s*-\s*\))|(?<![a-z0-9.])0[\s_]*(?:gd|gad|km)(?![a-z])", " noncontrast "),
     (r"(pre|post)[\s_-]*(op(?![a-z])|oper|surg|proc|treat|rt(?![a-z])|srs|gk(?![a-z])|gamma|radio|chemo|litt)[a-z]*",
      " "),
     (r"poster(ior|o)[a-z]*|processed|captk", " "),
     (_REGISTERED, _unless_first),  # the target of a registration is not what the image shows
     (r"\+\s*(?=(?:c|gd|gad|km|k|mdc|cm|contrast|kontrast|ce|iv)(?:[^a-z]|$|[a-z]{3}))", " plus"),
-    (r"\+\s*$", " plusc"),
+    (r"\+\s*$|\(\s*\+\s*\)|(?<![a-z])with\s*$", " plusc"),
 ]  # fmt: skip
 PHRASES = [(re.compile(pattern), replacement) for pattern, replacement in _PHRASES]
 
@@ -146,6 +161,7 @@ def split_words(text: str) -> set[str]:
     """The words of a name in one spelling: lower case, no accents, ``+C`` as ``plusc``, ``T2*`` as ``t2star``."""
     text = unicodedata.normalize("NFKD", text)
     text = "".join(c for c in text if unicodedata.category(c) not in ("Mn", "Cf")).casefold()
+    text = unicodedata.normalize("NFC", text)  # Korean syllables had been taken apart, too
     text = re.sub(r"(?<=[\u3040-\ud7af])(?=[a-z0-9])", " ", re.sub(r"\s+", " ", text))
     for pattern, replacement in PHRASES:
         text = pattern.sub(replacement, text)

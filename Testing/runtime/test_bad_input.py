@@ -167,6 +167,11 @@ def test_wrong_output_suffix(refused, sequence):
     refused([sequence("T1")], ".seg.nrrd", ".nii.gz", output="out/result.png")
 
 
+def test_a_refused_run_leaves_no_folder(refused, sequence, tmp_path):
+    refused([sequence("T1"), "--probabilities", tmp_path / "percent", "--model", tmp_path], "not a model folder")
+    assert not (tmp_path / "percent").exists()
+
+
 def test_probabilities_in_the_way_of_a_file(refused, sequence, tmp_path):
     (tmp_path / "file").write_text("")
     refused([sequence("T1"), "--probabilities", tmp_path / "file"], "no folder can be made")
@@ -252,6 +257,7 @@ def test_incomplete_model_card(refused, model, sequence, key):
     ("key", "value"),
     [
         ("architecture", {"widths": ["a"], "depth": 2}),
+        ("architecture", {"widths": [8, 8], "depth": 2, "bottleneck_layer": 1}),
         ("inference", {"window": 33}),
         ("preprocessing", {"spacing_mm": 1e-4, "clip_percentiles": [0.5, 99.5], "margin_mm": 4.0}),
         ("preprocessing", {"spacing_mm": 1.0, "clip_percentiles": [1], "margin_mm": 4.0}),

@@ -49,7 +49,10 @@ COLUMNS = {
         # typing errors and technical remarks
         ("AX FLIAR", "FLAIR"), ("FL:C/OAx T2 PROPELLER", "T2"), ("Sagittal 3D FLAIR phase A-P", "FLAIR"),
         ("T1 FA 25", "T1"), ("AX%20T1%20POST", "T1ce"), ("T\u200d1 sag", "T1"), ("spc_ir_ns_sag", "FLAIR"),
-        ("case_seg", None), ("ax swi", None), ("3D TOF", None), ("Series 301", None), ("", None),
+        ("T2压水", "FLAIR"), ("T1_bias_corrected", "T1"), ("T1 head and neck", "T1"), ("T1_Warped", "T1"),
+        ("case_seg", None), ("flair_gt", None), ("t1ce_GTV", None), ("T1_bias", None), ("wc1T1", None),
+        ("T1_warp", None), ("T1wT2w_ratio", None), ("t2_ci3d_tra", None), ("Ax T1 IAC +C", None),
+        ("T1 tra orbita", None), ("ax swi", None), ("3D TOF", None), ("Series 301", None), ("", None),
     ],
 )  # fmt: skip
 def test_names(name, modality):
@@ -155,7 +158,37 @@ def test_what_a_volume_was_registered_to_is_not_what_it_shows(name, modality):
     assert identify(name).modality == modality
 
 
-@pytest.mark.parametrize("name", ["T1post-T1pre", "T1Gd-T1", "T1CE-T1", "T1ce_minus_T1", "t1c_minus_t1n"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("T1 før kontrast", "T1 etter kontrast"), ("T1 före kontrast", "T1 efter kontrast"),
+        ("T1 uten kontrast", "T1 med kontrast"), ("T1 przed kontrastem", "T1 po kontraście"),
+        ("T1 před kontrastem", "T1 po KL"), ("T1 prije kontrasta", "T1 +KM"), ("T1 ennen kontrastia", "T1 Gd (+)"),
+        ("T1 Kontrast öncesi", "T1 (+)"), ("T1 до контраста", "T1 с КУ"), ("T1 ante contraste", "T1 inyectado"),
+        ("T1 增强前", "T1 增强"), ("T1 造影前", "T1 造影後"), ("T1 造影なし", "T1 造影"), ("T1 CE 전", "T1 CE 후"),
+        ("T1 조영전", "T1 조영증강"), ("AX T1 -C", "AX T1 C+"), ("T1 Gd-", "T1-Gd"), ("T1 Gd (-)", "T1 - Gd"),
+        ("T1 KM-", "T1 KM"), ("T1 0 gad", "T1 10 gad"), ("T1 kein KM", "T1 pós gad"), ("T1 with fat sat", "AX T1 WITH"),
+    ],
+)  # fmt: skip
+def test_before_and_after_contrast_medium(before, after):
+    assert (identify(before).modality, identify(after).modality) == ("T1", "T1ce")
+
+
+def test_a_protocol_of_the_whole_examination_says_nothing_of_a_series():
+    """As GE writes it. Of other makers it is the series' own, and may say more than its description."""
+    for protocol in ("BRAIN W/WO CONTRAST", "BRAIN TUMOR +C", "Brain perfusion", "Brain and C-Spine", "HEAD DTI"):
+        found = [
+            identify("", {"SeriesDescription": name, "ProtocolName": protocol}).modality
+            for name in ("Ax T1 FSE", "Ax T1 FSE +C", "Ax T2 FLAIR")
+        ]
+        assert found == ["T1", "T1ce", "FLAIR"]
+    assert identify("", {"SeriesDescription": "t1_sag", "ProtocolName": "t1_mpr_sag_KM"}).modality == "T1ce"
+    assert identify("Series 5", {"ProtocolName": "t2_flair_tra"}).modality == "FLAIR"
+
+
+@pytest.mark.parametrize(
+    "name", ["T1post-T1pre", "T1Gd-T1", "T1CE-T1", "T1ce_minus_T1", "t1c_minus_t1n", "T1 POST-PRE", "T1-T1ce"]
+)
 def test_a_difference_is_a_subtraction(name):
     assert identify(name).modality is None and not identify(name).unsure
 

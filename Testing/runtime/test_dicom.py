@@ -58,6 +58,49 @@ def test_series_with_missing_slices_is_refused(exam, tmp_path):
         segment(Request([exam], tmp_path / "out.nii.gz", device="cpu"))
 
 
+def test_one_bad_series_gives_way_to_another(exam, sequence):
+    uid = choose_study(find_volumes([exam]), {}).volumes["FLAIR"].tags["StudyInstanceUID"]
+    write_series(sitk.BinShrink(sitk.ReadImage(str(sequence("FLAIR"))), [1, 1, 3]), exam, "flair ax", 7, uid)
+    (exam / "02-0020.dcm").unlink()
+    study = choose_study(find_volumes([exam]), {})
+    study.read()
+    assert study.volumes["FLAIR"].name == "flair ax"
+    assert any("slices are missing" in warning and "“flair ax” was taken" in warning for warning in study.warnings)
+    assert not any("--flair" in warning for warning in study.warnings), "it is taken: there is nothing to name"
+
+
+def test_a_series_in_several_folders_is_one(exam):
+    whole = {volume.name: volume.read() for volume in find_volumes([exam])}
+    (exam / "DIR001").mkdir()
+    for number, path in enumerate(sorted(exam.glob("02-*.dcm"))):
+        if number % 3 == 0:
+            path.rename(exam / "DIR001" / path.name)
+    volumes = find_volumes([exam])
+    assert sorted(volume.name for volume in volumes) == sorted(whole)
+    for volume in volumes:
+        image = volume.read()
+        assert same_grid(image, whole[volume.name]) and sitk.Hash(image) == sitk.Hash(whole[volume.name])
+
+
+def test_a_copy_of_a_series_is_not_another(exam):
+    (exam / "copy").mkdir()
+    for path in exam.glob("02-*.dcm"):
+        (exam / "copy" / path.name).write_bytes(path.read_bytes())
+    names = [volume.name for volume in find_volumes([exam])]
+    assert names.count("t2_tirm_tra_dark-fluid") == 1
+
+
+@pytest.mark.parametrize("tag", ["PatientID", "StudyDate"])
+def test_patients_and_dates_under_one_identifier_are_told_apart(exam, sequence, tag):
+    """As careless anonymisation leaves them."""
+    for path in exam.glob("02-*.dcm"):
+        header = dcmread(path)
+        setattr(header, tag, "20240229")
+        header.save_as(path)
+    with pytest.raises(InputError, match="2 studies"):
+        choose_study(find_volumes([exam]), {})
+
+
 def test_the_better_of_two_alike_series_is_taken_and_the_other_can_be_named(exam, sequence):
     uid = choose_study(find_volumes([exam]), {}).volumes["FLAIR"].tags["StudyInstanceUID"]
     thick = sitk.BinShrink(sitk.ReadImage(str(sequence("FLAIR"))), [1, 1, 3])

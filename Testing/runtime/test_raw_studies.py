@@ -149,6 +149,25 @@ def test_brain_is_carried_from_a_volume_without_skull(images):
     assert dice(done.brain, like(find_foreground(images["T2"])[0].astype(np.uint8), images["T2"])) > 0.98
 
 
+@pytest.mark.parametrize("what", ["part of a head", "a drawing"])
+def test_what_may_be_no_brain_gives_none(images, monkeypatch, what):
+    """It would cut the others to a slab, leave them their skull, or cut them to a tumour."""
+    head, brain_of = with_skull(images["T1"]), head_mask(images["T1"])
+    t2 = images["T2"][:, :, 20:65]
+    if what == "a drawing":
+        tumour = np.zeros(images["T2"].GetSize()[::-1], np.float32)
+        tumour[40:60, 40:60, 40:60] = np.random.default_rng(0).uniform(50, 100, (20, 20, 20))
+        t2 = like(tumour, images["T2"])
+    monkeypatch.setattr(brain, "installed", lambda: True)
+    monkeypatch.setattr(brain, "extract", lambda image, name: brain_of)
+    done = condition({"T1": head, "T2": t2}, "T1", "never", "auto")
+    assert any("T1: brain found by deepbet" in step for step in done.steps)
+    assert dice(done.brain, brain_of) > 0.99
+    monkeypatch.setattr(brain, "installed", lambda: False)
+    with pytest.raises(InputError, match="T1 shows the skull"):
+        condition({"T2": t2, "T1": head}, "T1", "never", "auto")
+
+
 def dice(one: sitk.Image, other: sitk.Image) -> float:
     a, b = (sitk.GetArrayViewFromImage(image) > 0 for image in (one, other))
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))

@@ -108,3 +108,84 @@ def test_a_second_volume_of_a_sequence_is_described_by_itself(tmp_path, capsys):
     acquired = {row["name"]: row["acquired"] for row in json.loads(capsys.readouterr().out)["volumes"]}
     assert "the reference" in acquired["flair_3d"]
     assert "6 mm" in acquired["flair_axial"] and "the reference" not in acquired["flair_axial"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("T1_20190301", "FLAIR_20200502"),
+        ("2019-03-01_T1", "2020-05-02_FLAIR"),
+        ("20190101_T1", "20200101_FLAIR"),
+    ],
+)
+def test_two_dates(study, names):
+    with pytest.raises(InputError, match="several dates"):
+        study(*names)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("T1_preop", "FLAIR_postop"), "postop, preop"),
+        (("T1_baseline", "FLAIR_follow-up"), "baseline, followup"),
+        (("flair_week12", "t1_week24"), "week12, week24"),
+        (("T1_P001", "FLAIR_P002"), "p001, p002"),
+        (("2019_T1", "2020_FLAIR"), "2019, 2020"),
+    ],
+)
+def test_names_that_speak_of_several_times_or_patients_are_told(study, names, said):
+    (warning,) = study(*names).warnings
+    assert said in warning and "?" in warning
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (("T1", "T1_MNI"), "T1"),
+        (("T1", "wT1"), "T1"),
+        (("sub-01_T1w", "sub-01_space-MNI152NLin6Asym_T1w"), "sub-01_T1w"),
+        (("T1", "T1_bet"), "T1"),
+    ],
+)
+def test_the_image_as_it_was_is_taken_before_what_was_made_of_it(study, names, taken):
+    found = study(*names)
+    assert found.volumes["T1"].name == taken
+    assert any("was not taken" in warning for warning in found.warnings)
+    assert any("--t1ce" in warning for warning in found.warnings), "one of two T1 may be after contrast medium"
+
+
+def test_an_image_in_an_atlas_is_told(study):
+    assert any("atlas" in warning for warning in study("T1_to_MNI", "FLAIR").warnings)
+
+
+def test_a_drawing_named_like_a_sequence_gives_way_to_the_image(tmp_path, sequence):
+    flair = sitk.ReadImage(str(sequence("FLAIR")))
+    sitk.WriteImage(flair, str(tmp_path / "FLAIR_original.nii.gz"))
+    sitk.WriteImage(sitk.Cast(flair > 0, sitk.sitkFloat32) * 3, str(tmp_path / "FLAIR_lesion.nii.gz"))
+    found = choose_study(find_volumes([tmp_path]), {})
+    assert found.volumes["FLAIR"].name == "FLAIR_lesion"
+    images = found.read()
+    assert found.volumes["FLAIR"].name == "FLAIR_original" and [volume.name for volume, _ in found.others] == [
+        "FLAIR_lesion"
+    ]
+    assert sitk.GetArrayViewFromImage(images["FLAIR"]).max() == sitk.GetArrayViewFromImage(flair).max()
+    (warning,) = found.warnings
+    assert "mask" in warning and "“FLAIR_original” was taken for FLAIR instead" in warning
+    (tmp_path / "FLAIR_original.nii.gz").unlink()
+    with pytest.raises(InputError, match="mask or labels"):
+        choose_study(find_volumes([tmp_path]), {}).read()
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_files_that_do_not_say_how_the_head_lies_are_told(tmp_path, sequence, suffix):
+    path = tmp_path / f"FLAIR{suffix}"
+    sitk.WriteImage(sitk.ReadImage(str(sequence("FLAIR"))), str(path))
+    (volume,) = find_volumes([path])
+    assert volume.tells_orientation
+    said, instead = (
+        (b"\nspace: left-posterior-superior", b"\n#") if suffix == ".nrrd" else (b"\nTransformMatrix", b"\nComment")
+    )
+    header = path.read_bytes()
+    assert said in header
+    path.write_bytes(header.replace(said, instead))
+    assert not volume.tells_orientation
