@@ -149,15 +149,16 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.fillSlots()
 
     def onBatchEnd(self, caller=None, event=None):
-        self._settle.start()
+        if self._entered:  # else on entering, here as below: other modules are not to wait for us
+            self._settle.start()
 
     def onResultEdited(self, caller=None, event=None):
-        if self._entered:  # else on entering: the Segment Editor is not to wait for us at every stroke
+        if self._entered:
             self._settle.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodesChanged(self, caller, event, node):
-        if node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
+        if self._entered and (node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode")):
             self._settle.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -304,6 +305,11 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         value = "true" if nested else "false"
         if self._parameters is None or self._parameters.GetParameter("Nested") == value:
             return
+        if self._result and not nested and result_nodes.nested_edited(self._result):
+            words = _("What you have edited of tumour core and whole tumour will be lost.")
+            if not slicer.util.confirmOkCancelDisplay(words):
+                self.ui.nestedCheckBox.checked = True
+                return
         self._parameters.SetParameter("Nested", value)
         if self._result:
             result_nodes.set_nested(self._result, nested)
@@ -357,11 +363,16 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         job, self.job = self.job, None
         try:
             with slicer.util.tryWithErrorDisplay(_("The segmentation failed.")):
-                self.logic.showResult(job, self._parameters, self.ui.nestedCheckBox.checked)
+                result = self.logic.showResult(
+                    job, self._parameters, self.ui.nestedCheckBox.checked, jump=self._entered
+                )
                 if self.ui.keepTransformsCheckBox.checked:
                     result_nodes.keep_alignment(slicer.mrmlScene, job.node_ids, job.report["alignment"])
                 reference = slicer.mrmlScene.GetNodeByID(job.node_ids[job.report["reference"]])
-                slicer.util.setSliceViewerLayers(background=reference, fit=False)
+                if self._entered:
+                    slicer.util.setSliceViewerLayers(background=reference, fit=False)
+                else:  # the views show what the user has turned to meanwhile, perhaps another patient
+                    slicer.util.showStatusMessage(_("{name} is ready").format(name=result.GetName()))
         finally:
             job.close()
             self.updatePanel()
@@ -423,7 +434,8 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         options = {"device": device, "register": register, "brain": brain}
         job = SegmentationJob(images, inputs, self.python, folder, options, slicer.app.temporaryPath, warnings)
         job.node_ids = {modality: node.GetID() for modality, node in nodes.items()}
-        job.study_ids = (proposal or Proposal()).volumes_beside(nodes)
+        found = proposal or Proposal()
+        job.study_ids = {modality: found.volumes_beside({modality: node}) for modality, node in nodes.items()}
         return job
 
     def _doubts(self, nodes, proposal):
@@ -438,8 +450,12 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
                 )
         return doubts
 
-    def showResult(self, job, parameters, nested):
-        """Bring a finished job's result into the scene; returns the segmentation node. Raises InputError."""
+    def showResult(self, job, parameters, nested, jump=True):
+        """Bring a finished job's result into the scene; returns the segmentation node. Raises InputError.
+
+        Args:
+            jump: move the slice views to the tumour.
+        """
         if job.status != 0 or job.report is None:
             raise InputError(job.error())
         reference = slicer.mrmlScene.GetNodeByID(job.node_ids[job.report["reference"]])
@@ -448,10 +464,11 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         labels = result_nodes.read_labels(job.labels_path)
         if labels.shape != reference.GetImageData().GetDimensions()[::-1]:
             raise InputError(_("The volume that was segmented has changed meanwhile; click Segment again."))
-        held = result_nodes.make_room(slicer.mrmlScene, job.study_ids)
+        held = result_nodes.make_room(slicer.mrmlScene, job.study_ids[job.report["reference"]])
         node = result_nodes.show_result(slicer.mrmlScene, labels, reference, job.report, nested, held)
         parameters.SetNodeReferenceID("Result", node.GetID())
-        self._jumpToTumour(labels, reference)
+        if jump:
+            self._jumpToTumour(labels, reference)
         return node
 
     def segment(self, nodes, device="auto", nested=False, **options):

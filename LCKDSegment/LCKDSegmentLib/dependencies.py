@@ -121,8 +121,8 @@ def _installing(packages: str, otherwise: str):
         yield
     except CalledProcessError:
         words = _(
-            "{packages} could not be installed. Is this computer connected to the internet? See the application log, "
-            "{otherwise}."
+            "{packages} could not be installed. Is this computer connected to the internet? Start Slicer again and "
+            "click Segment before anything else, see the application log, {otherwise}."
         )
         raise InputError(words.format(packages=packages, otherwise=otherwise)) from None
     finally:

@@ -105,7 +105,10 @@ class SegmentationJob:
         if lines:
             return _in_panel_words(lines[-1])
         if not any("Traceback" in line for line in self.log):  # nobody said why: Slicer's launcher hides the signal
-            return "The segmentation process was killed, perhaps because memory ran out; close other programs."
+            return (
+                "The segmentation process was killed, perhaps because memory ran out, or it crashed; close other "
+                "programs, and see the log under Advanced."
+            )
         return f"The segmentation failed (exit status {self.status}); see the log under Advanced."
 
     def _take(self, line: str) -> str | None:
@@ -153,7 +156,12 @@ class SegmentationJob:
         return options
 
     def _remove_folder(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """The patient's images are not to stay behind; on Windows another program may hold them for a moment."""
+        for _ in range(10):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            if not self._folder.exists():
+                break
+            time.sleep(0.1)
 
 
 def _in_panel_words(text: str) -> str:

@@ -61,6 +61,8 @@ class SequenceSlots:
             finding = proposal.findings.get(node.GetID()) if node else None
             found = proposal.nodes.get(name)
             text, line.toolTip = reason(name, node is not None, finding)
+            if node is None and any(proposal.findings[other].modality is None for other in proposal.study_of):
+                text = _("not recognised; if it is loaded, choose it above")
             if node is None and found:
                 text = _("left empty") if found not in chosen.values() else _("its volume is in another slot")
             acquired = proposal.descriptions.get(node.GetID(), "") if node else ""
@@ -145,9 +147,12 @@ def fill_table(table, report: dict | None) -> None:
 
 
 def as_text(title: str, report: dict) -> str:
-    """The table as tab-separated text for the clipboard, under the result's name."""
+    """The table as tab-separated text for the clipboard, under the result's name, with what its reader must know."""
     rows = [f"{STRUCTURES[name].title} ({name})\t{value:.1f} mL" for name, value in report["volumes_ml"].items()]
-    return "\n".join([title, *rows]) + "\n"
+    for row, name in enumerate(report["volumes_ml"]):
+        if name in REGIONS:
+            rows[row] += "\t" + _("expected Dice {dice}").format(dice=f"{report['expected_dice'][name]['mean']:.2f}")
+    return "\n".join([title, *rows, *report["warnings"], report["notice"]]) + "\n"
 
 
 def _swatch(colour: tuple[int, int, int]):

@@ -39,8 +39,9 @@ def show_result(scene, labels: np.ndarray, reference, report: dict, nested: bool
     if fresh:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _title(reference))
         node.CreateDefaultDisplayNodes()
-    elif (before := reference_of(node)) and node.GetName() == _title(before):
+    else:
         node.SetName(_title(reference))
+        node.GetDisplayNode().SetVisibility(True)
     node.SetAttribute(RESULT_ATTRIBUTE, json.dumps(report))
     # The transform first: the geometry is stored as it is seen from the segmentation's own space.
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
@@ -71,10 +72,10 @@ def reference_of(node):
 def make_room(scene, volume_ids: set[str]):
     """The result of a study (its volumes' node IDs) that a new one may fill, or None; the study's others are hidden.
 
-    What a person has edited is not filled.
+    What a person has edited or renamed is not filled.
     """
     of_study = results_of(scene, volume_ids)
-    free = [node for node in of_study if not edited(node)]
+    free = [node for node in of_study if node.GetName() == _title(reference_of(node)) and not edited(node)]
     for node in of_study:
         if node not in free[-1:] and node.GetDisplayNode():
             node.GetDisplayNode().SetVisibility(False)
@@ -83,9 +84,17 @@ def make_room(scene, volume_ids: set[str]):
 
 def edited(node) -> bool:
     """Whether a result's segments are no longer as the program made them."""
-    there = [*LABELS, *(name for name in NESTED if node.GetSegmentation().GetSegment(name))]
+    return _differ(node, LABELS) or nested_edited(node)
+
+
+def nested_edited(node) -> bool:
+    """Whether segments of the nested regions are there and no longer as the program made them."""
+    return _differ(node, [name for name in NESTED if node.GetSegmentation().GetSegment(name)])
+
+
+def _differ(node, names) -> bool:
     made = _made(node)
-    return any(made.get(name) != _digest(_mask(node, name)) for name in there)
+    return any(made.get(name) != _digest(_mask(node, name)) for name in names)
 
 
 def shows_nested(node) -> bool:
@@ -119,7 +128,8 @@ def keep_alignment(scene, node_ids: dict[str, str], alignment: dict) -> None:
         matrix = np.linalg.inv(found["to_volume"]) @ slicer.util.arrayFromVTKMatrix(to_world)
         transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", f"{node.GetName()} to reference")
         transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-        node.SetAndObserveTransformNodeID(transform.GetID())
+        for moved in (node, *results_of(scene, {node.GetID()})):
+            moved.SetAndObserveTransformNodeID(transform.GetID())
 
 
 def labels_of(node) -> np.ndarray:

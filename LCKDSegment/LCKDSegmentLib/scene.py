@@ -126,11 +126,19 @@ def propose(scene, database=None, member=None) -> Proposal:
         database: Slicer's DICOM database, if there is one.
     """
 
+    volumes = [_as_volume(node, database) for node in candidate_nodes(scene)]
+    tagged: dict[int, set] = {}  # the hierarchy takes two patients for one whose studies have one identifier
+    for volume in volumes:
+        if item := _study_item(scene, volume.node):
+            tagged.setdefault(item, set()).update(_patient_and_date(volume))
+
     def group(volume: NodeVolume) -> str:
         item = _study_item(scene, volume.node)
-        return f"study {item}" if item else _remembered_key(volume)
+        if not item:
+            return _remembered_key(volume)
+        return " ".join([f"study {item}", *(_patient_and_date(volume) if len(tagged[item]) > 1 else [])])
 
-    judged = judge([_as_volume(node, database) for node in candidate_nodes(scene)], group)
+    judged = judge(volumes, group)
     proposal = Proposal(findings={volume.node.GetID(): finding for volume, finding in judged})
     proposal.study_of = {volume.node.GetID(): group(volume) for volume, _ in judged}
     proposal.descriptions = {volume.node.GetID(): volume.describe() for volume, finding in judged if finding.modality}
@@ -204,6 +212,12 @@ def _as_volume(node, database) -> NodeVolume:
     return NodeVolume(node.GetName() or "", path, tags=_dicom_tags(node, database), node=node)
 
 
+def _patient_and_date(volume: NodeVolume) -> list[str]:
+    """Both in one text, or nothing where the volume has no tags."""
+    said = " ".join(filter(None, [volume.tags.get("PatientID"), volume.tags.get("StudyDate")]))
+    return [said] if said else []
+
+
 def _remembered_key(volume: NodeVolume) -> str:
     """What a volume shares with the others of its study: the folder it was in when it was first seen, its case's name.
 
@@ -239,4 +253,6 @@ def _title(scene, volumes: dict[str, list]) -> str:
     item = _study_item(scene, first.node)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     name = hierarchy.GetItemName(item) if item else leading_words(first.name) or first.name
-    return f"{name}: {', '.join(m for m in MODALITIES if m in volumes)}"
+    patient = item and hierarchy.GetItemAncestorAtLevel(item, "Patient")
+    whose = f"{hierarchy.GetItemName(patient)}, " if patient else ""
+    return f"{whose}{name}: {', '.join(m for m in MODALITIES if m in volumes)}"

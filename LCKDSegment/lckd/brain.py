@@ -108,13 +108,18 @@ def _weights() -> tuple[Path, Path]:
     return tuple(Path(package.locate_file(f"data/models/{file}")) for file in ("bbox_model.pt", "model.pt"))
 
 
-@cache
-def _networks() -> tuple:
+def _loaded(path: Path):
     import torch
 
+    with path.open("rb") as stream:  # on Windows torch cannot open a path of other letters than the system's
+        return torch.jit.load(stream, map_location="cpu").eval()
+
+
+@cache
+def _networks() -> tuple:
     try:
-        return tuple(torch.jit.load(path, map_location="cpu").eval() for path in _weights())
-    except (PackageNotFoundError, RuntimeError, ValueError):
+        return tuple(_loaded(path) for path in _weights())
+    except (PackageNotFoundError, RuntimeError, ValueError, OSError):
         raise InputError(f"the brain extraction cannot be loaded; install it anew: {HOW_TO_GET}") from None
 
 

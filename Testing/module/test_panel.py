@@ -267,6 +267,43 @@ def test_segment_by_clicking(running, host, tmp_path):
     assert panel.ui.volumeTable.rowCount == 0
 
 
+def test_a_result_that_is_ready_elsewhere_leaves_the_views_alone(running, host, monkeypatch):
+    """The user may look at another patient by then."""
+    shown, told = [], []
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: shown.append(layers))
+    monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, *_: told.append(text))
+    monkeypatch.setattr(running.logic, "_jumpToTumour", lambda *_: shown.append("jump"))
+    running.exit()
+    assert host.process(LONG, lambda: running.job is None)
+    assert shown == [] and "glioma is ready" in told[-1]
+    running.enter()
+    assert running.ui.volumeTable.rowCount == 5
+    running.ui.segmentButton.click()
+    assert host.process(LONG, lambda: running.job is None)
+    assert shown[0] == "jump" and shown[1]["background"] is running.slots.nodes()["FLAIR"]
+
+
+def test_edits_of_nested_regions_are_not_lost_unasked(running, host):
+    assert host.process(LONG, lambda: running.job is None)
+    box, result = running.ui.nestedCheckBox, running.logic.getParameterNode().GetNodeReference("Result")
+    box.click()
+    erase(result, "WT")
+    for agreed in (False, True):
+        host.dialogs.answer("confirmOkCancel", agreed)
+        box.click()
+        assert box.checked != agreed and bool(result.GetSegmentation().GetSegment("WT")) != agreed
+    assert len(host.dialogs.texts("confirmOkCancel")) == 2
+
+
+def test_a_volume_that_is_not_recognised_is_not_called_missing(host, panel, sequence):
+    load(sequence, "FLAIR")
+    settle(host)
+    assert panel.ui.reasonT1ce.text == "not loaded"
+    load(sequence, "T1ce")["T1ce"].SetName("adc")
+    panel.onDetect()
+    assert panel.ui.reasonT1ce.text == "not recognised; if it is loaded, choose it above"
+
+
 def test_edits_have_their_volumes_and_stay(running, host):
     panel = running
     assert host.process(LONG, lambda: panel.job is None)
@@ -278,7 +315,9 @@ def test_edits_have_their_volumes_and_stay(running, host):
     assert panel.ui.volumeTable.item(row, 1).text() == "0.0" and report["volumes_ml"]["ED"] > 0.1
     assert "edited" in panel.ui.warningLabel.text
     panel.ui.copyButton.click()
-    assert "(ED)\t0.0 mL" in qt.QApplication.clipboard().text()
+    copied = qt.QApplication.clipboard().text()
+    assert "(ED)\t0.0 mL" in copied and "expected Dice" in copied
+    assert "edited" in copied and copied.endswith(f"{report['notice']}\n")
     panel.ui.segmentButton.click()
     assert host.process(LONG, lambda: panel.job is None)
     second = panel.logic.getParameterNode().GetNodeReference("Result")

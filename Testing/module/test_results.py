@@ -186,6 +186,16 @@ def test_edited_segments_have_their_own_volumes_and_are_not_written_over(referen
     assert not node.GetDisplayNode().GetVisibility(), "two results of one study would hide each other"
 
 
+def test_a_renamed_result_is_kept_and_a_hidden_one_shown_again(reference, labels):
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    node.GetDisplayNode().SetVisibility(False)
+    free = result_nodes.make_room(slicer.mrmlScene, {reference.GetID()})
+    assert result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False, node=free) is node
+    assert node.GetDisplayNode().GetVisibility(), "an invisible result looks like nothing found"
+    node.SetName("FLAIR only")
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is None
+
+
 def test_a_result_is_of_its_reference(reference, labels):
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
     other = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="another patient")

@@ -64,7 +64,7 @@ def test_two_patients_are_never_mixed():
             hierarchy.SetItemParent(hierarchy.GetItemByDataNode(add(name)), study)
     proposal = propose(slicer.mrmlScene)
     assert names(proposal) == {"T1": "T1", "T1ce": "T1 post gad"}
-    assert list(proposal.studies.values()) == ["2026: T1, T1ce", "2026: FLAIR"]
+    assert list(proposal.studies.values()) == ["A, 2026: T1, T1ce", "B, 2026: FLAIR"]
     other = propose(slicer.mrmlScene, member=slicer.util.getNode("Ax FLAIR"))
     assert names(other) == {"FLAIR": "Ax FLAIR"}
 
@@ -95,6 +95,27 @@ def test_dicom_tags_come_from_the_database():
     add("Series 301").SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     assert propose(slicer.mrmlScene).nodes == {}
     assert names(propose(slicer.mrmlScene, Database())) == {"FLAIR": "Series 301"}
+
+
+def test_patients_of_one_study_identifier_stay_apart():
+    """Slicer puts them under one study, as it knows that by its identifier alone."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "2026")
+    for uid, name in {"1.1": "T1", "1.2": "T2", "2.1": "FLAIR"}.items():
+        node = add(name)
+        node.SetAttribute("DICOM.instanceUIDs", uid)
+        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(add("T1ce")), study)
+
+    class Database:
+        def __init__(self, patients):
+            self.patients = patients
+
+        def instanceValue(self, uid, tag):
+            return self.patients[uid[0]] if tag == "0010,0020" else ""
+
+    assert set(names(propose(slicer.mrmlScene, Database({"1": "A", "2": "A"})))) == {"T1", "T1ce", "T2", "FLAIR"}
+    assert names(propose(slicer.mrmlScene, Database({"1": "A", "2": "B"}))) == {"T1": "T1", "T2": "T2"}
 
 
 def test_image_in_world_has_the_nodes_geometry():
