@@ -13,7 +13,7 @@ from .errors import InputError
 from .network import Network
 
 OVERLAP = 0.25
-SHIFT = 5  # voxels: the mirror image lies otherwise on the network's grids of 2 to 32 mm, and errs otherwise
+SHIFT = 5  # voxels: the mirror image lies otherwise on the network's grids of 2 to 16 mm, and errs otherwise
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""

@@ -1,6 +1,6 @@
 """Weights on disk: a convolution's kernels in few bits with a scale a channel, deflated; the rest in fp16.
 
-A third of the size of fp16 throughout; Training/README.md has what that costs. Models of format 2 (kernels in eight
+A fifth of the size of fp16 throughout; Training/README.md has what that costs. Models of format 2 (kernels in eight
 bits, not deflated) and 1 (all in fp16) are read as before.
 """
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 SCALE, SHAPE = ".scale", ".shape"
-KERNEL_DIMENSIONS = 5  # (channels out, channels in, z, y, x)
-LEVELS = ((400_000, 7), (100_000, 31), (0, 127))
+KERNEL_DIMENSIONS = 3  # or more: (channels out, channels in, z, y, x), or (modality, channels in, channels out)
+LEVELS = ((400_000, 4), (100_000, 7), (0, 63))
 """Of so many weights or more, a kernel's are whole multiples, -n to n, of its channel's scale: large ones bear few."""
 
 
@@ -19,12 +19,12 @@ def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """A network's weights as they are stored.
 
     A kernel NAME is uint8, its int8 values deflated by zlib, beside ``NAME.shape`` (int64) and ``NAME.scale`` (float32,
-    (channels out, 1, 1, 1, 1)).
+    (channels out, 1, ...)).
     """
     stored = {}
     for name, value in weights.items():
-        if value.ndim == KERNEL_DIMENSIONS:
-            largest = value.abs().amax((1, 2, 3, 4), keepdim=True).float().clamp_min(1e-20)
+        if value.ndim >= KERNEL_DIMENSIONS:
+            largest = value.abs().amax(tuple(range(1, value.ndim)), keepdim=True).float().clamp_min(1e-20)
             # Of few binary digits, so that what was unpacked packs to the same bytes.
             scale = (largest / levels(value.numel())).bfloat16().float()
             kernel = (value / scale).round().to(torch.int8)

@@ -18,8 +18,8 @@ def test_kernels_come_back_within_half_a_step(tmp_path):
     assert back.keys() == weights.keys()
     for name, value in weights.items():
         assert back[name].shape == value.shape and back[name].dtype == torch.float32
-        if value.ndim == 5:
-            largest = value.abs().amax((1, 2, 3, 4), keepdim=True)
+        if value.ndim >= 3:
+            largest = value.abs().amax(tuple(range(1, value.ndim)), keepdim=True)
             assert ((back[name] - value).abs() <= 0.501 * largest / levels(value.numel())).all(), name
         else:
             assert torch.allclose(back[name], value, rtol=1e-3, atol=1e-6), name
@@ -45,7 +45,7 @@ def test_large_kernels_have_fewer_levels():
     weights = {"small": torch.randn(8, 8, 3, 3, 3), "large": torch.randn(128, 128, 3, 3, 3)}
     back = unpacked(packed(weights))
     used = {name: len(value[0].unique()) for name, value in back.items()}  # of one channel
-    assert used["large"] == 15 and used["small"] > 60
+    assert used["large"] == 9 and used["small"] > 60
 
 
 def test_weights_all_in_half_precision_are_read():

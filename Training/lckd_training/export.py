@@ -143,6 +143,8 @@ def export(
     echo("segmenting phantoms")
     healthy = healthy_millilitres(partial, partial / HEALTHY)
     draw_failures(network, config, partial / "evaluation")
+    for picture in partial.rglob("*.png"):
+        keep_few_colours(picture)
     (partial / "README.md").write_text(card_text(card, rows, healthy, done.elections, told))
     shutil.rmtree(partial / CACHE, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
@@ -196,6 +198,15 @@ def healthy_millilitres(model: Path, picture: Path) -> dict[str, list[float]]:
                     worst, most = replace(request, picture=picture), volume
         segment(worst)
     return found
+
+
+def keep_few_colours(picture: Path) -> None:
+    """Write a PNG anew in 256 colours: the card's pictures stay in repositories for good, and need no more."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    few.save(picture, "PNG", optimize=True)
 
 
 def draw_failures(network: nn.Module, config: Config, out: Path) -> None:
