@@ -15,7 +15,7 @@ from .errors import InputError
 from .geometry import preference
 from .one_patient import doubt_one_patient, group_key, refuse_several_studies
 from .volumes import Volume, find_volumes, volume_file
-from .words import ATLAS
+from .words import ATLAS, REPEAT
 
 GIVEN = "given as {} by the user"
 REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1")
@@ -198,14 +198,13 @@ def best_of(several: Judged) -> tuple[tuple[Volume, Finding], list[tuple[Volume,
         return preference(volume.geometry(), in_atlas, derived, finding.confidence)
 
     # GDCM lists series by their identifiers, which say nothing of the order in which they were taken.
-    # Of files the one with the shortest name comes first: what is added to it speaks of what was done to the image.
-    later_first = sorted(several, key=lambda entry: (_series_number(entry[0]), -len(entry[0].name)))[::-1]
+    later_first = sorted(several, key=lambda entry: _order(entry[0]))[::-1]
     ranked = sorted(later_first, key=lambda entry: [amount for amount, _ in against(entry)])
     best, notes = ranked[0], []
     for entry in ranked[1:]:
         pairs = zip(against(best), against(entry), strict=True)
-        longer = _series_number(best[0]) == _series_number(entry[0]) and len(best[0].name) < len(entry[0].name)
-        last = "its name is longer" if longer else "a repeat replaces what came before"
+        longer = _order(best[0])[:2] == _order(entry[0])[:2] and len(best[0].name) < len(entry[0].name)
+        last = "its name says that something was done to it" if longer else "a repeat replaces what came before"
         why = next((words for (mine, _), (other, words) in pairs if other > mine), last)
         notes.append((entry[0], f"“{entry[0].name}” looks like {best[1].modality} too and was not taken: {why}"))
     return best, notes
@@ -241,6 +240,14 @@ def _together(finding: Finding, modality: str | None, volumes: int) -> Finding:
         return finding
     words = f"beside the other volumes it is the {modality}"
     return replace(finding, modality=modality, confidence=0.7, evidence=[*finding.evidence, words])
+
+
+def _order(volume: Volume) -> tuple[int, bool, int]:
+    """By which volumes that are otherwise equal are put in order, the one to take last.
+
+    A repeat says so; what else is added to a file's name speaks of what was done to the image.
+    """
+    return _series_number(volume), bool(REPEAT.search(volume.name.casefold())), -len(volume.name)
 
 
 def _series_number(volume: Volume) -> int:

@@ -93,6 +93,9 @@ DENIED = {
 ATLAS = re.compile(r"(?<![a-z])(?:mni|icbm|talairach|template|atlas)|^s?m?w(?=t[12]|flair)")
 """In a name in lower case: the volume was brought to an atlas; a w in front is SPM's."""
 
+REPEAT = re.compile(r"(?<![a-z])(?:rep(?:eat\w*)?|rpt|wdh|wiederh\w*|redo)(?![a-z])|[\s_-]\d$")
+"""In a name in lower case: the series was taken once more."""
+
 _SEQUENCE = re.compile(r"t1|t2|flair|mp2?rage|spgr|dwi|adc|swi|perf|tof")
 _REGISTERED = (
     r"(?<![a-z0-9])(?:(?:(?:co)?reg(?:istered)?|rigid|r2s|aligned)[\s_-]*(?:2|to|in|on|reg)?|2|to|in|on)[\s_-]*"

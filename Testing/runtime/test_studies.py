@@ -145,6 +145,8 @@ def test_names_that_speak_of_several_times_or_patients_are_told(study, names, sa
         (("T1", "wT1"), "T1"),
         (("sub-01_T1w", "sub-01_space-MNI152NLin6Asym_T1w"), "sub-01_T1w"),
         (("T1", "T1_bet"), "T1"),
+        (("T1", "T1_2"), "T1_2"),
+        (("T1", "T1_repeat"), "T1_repeat"),
     ],
 )
 def test_the_image_as_it_was_is_taken_before_what_was_made_of_it(study, names, taken):
