@@ -6,6 +6,7 @@ the volume gets later change nothing.
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import slicer
@@ -40,8 +41,10 @@ def show_result(scene, labels: np.ndarray, reference, report: dict, nested: bool
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _title(reference))
         node.CreateDefaultDisplayNodes()
     else:
-        node.SetName(_title(reference))
-        node.GetDisplayNode().SetVisibility(True)
+        if reference_of(node) is not reference:
+            node.SetName(_title(reference))
+        if node.GetDisplayNode():
+            node.GetDisplayNode().SetVisibility(True)
     node.SetAttribute(RESULT_ATTRIBUTE, json.dumps(report))
     # The transform first: the geometry is stored as it is seen from the segmentation's own space.
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
@@ -75,11 +78,16 @@ def make_room(scene, volume_ids: set[str]):
     What a person has edited or renamed is not filled.
     """
     of_study = results_of(scene, volume_ids)
-    free = [node for node in of_study if node.GetName() == _title(reference_of(node)) and not edited(node)]
+    free = [node for node in of_study if not renamed(node) and not edited(node)]
     for node in of_study:
         if node not in free[-1:] and node.GetDisplayNode():
             node.GetDisplayNode().SetVisibility(False)
     return free[-1] if free else None
+
+
+def renamed(node) -> bool:
+    """Whether a result no longer has the name that it was given, to which MRML adds a number for a second one."""
+    return not re.fullmatch(re.escape(_title(reference_of(node))) + r"(_\d+)?", node.GetName())
 
 
 def edited(node) -> bool:

@@ -194,6 +194,10 @@ def test_a_renamed_result_is_kept_and_a_hidden_one_shown_again(reference, labels
     assert node.GetDisplayNode().GetVisibility(), "an invisible result looks like nothing found"
     node.SetName("FLAIR only")
     assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is None
+    node.SetName("flair glioma")
+    erase(node, "NCR")
+    second = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is second, f"named {second.GetName()}"
 
 
 def test_a_result_is_of_its_reference(reference, labels):
