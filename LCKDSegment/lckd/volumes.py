@@ -167,7 +167,7 @@ def check_image(image: sitk.Image, path: Path) -> sitk.Image:
         raise InputError(f"{path}: every voxel is {low:g}; the volume is empty")
     if _few_values(values):
         raise InputError(
-            f"{path}: holds fewer than {FEWEST_VALUES} different values, so it is a mask or labels, no image"
+            f"{path}: holds fewer than {FEWEST_VALUES} different values, as a mask or labels do; give the MR volume itself"
         )
     return image
 
