@@ -166,9 +166,8 @@ def check_image(image: sitk.Image, path: Path) -> sitk.Image:
     if low == high:
         raise InputError(f"{path}: every voxel is {low:g}; the volume is empty")
     if _few_values(values):
-        raise InputError(
-            f"{path}: holds fewer than {FEWEST_VALUES} different values, as a mask or labels do; give the MR volume itself"
-        )
+        few = f"fewer than {FEWEST_VALUES} different values, as a mask or labels do"
+        raise InputError(f"{path}: holds {few}; give the MR volume itself")
     return image
 
 
