@@ -106,7 +106,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
-        self.addObserver(scene, scene.EndBatchProcessEvent, self.onBatchEnd)
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.refreshSoon)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
         # Before the selectors hear of it: a selector that loses its node chooses its neighbour.
@@ -148,18 +148,15 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.nestedCheckBox.checked = self._parameters.GetParameter("Nested") == "true"
         self.fillSlots()
 
-    def onBatchEnd(self, caller=None, event=None):
-        if self._entered:  # else on entering, here as below: other modules are not to wait for us
-            self._settle.start()
-
-    def onResultEdited(self, caller=None, event=None):
+    def refreshSoon(self, caller=None, event=None):
+        """Look at the scene once it has come to rest; on entering, if another module is shown: it is not to wait."""
         if self._entered:
             self._settle.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodesChanged(self, caller, event, node):
-        if self._entered and (node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode")):
-            self._settle.start()
+        if node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
+            self.refreshSoon()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAboutToBeRemoved(self, caller, event, node):
@@ -277,9 +274,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if result is not self._result:
             event = slicer.vtkSegmentation.SourceRepresentationModified
             if self._result:
-                self.removeObserver(self._result.GetSegmentation(), event, self.onResultEdited)
+                self.removeObserver(self._result.GetSegmentation(), event, self.refreshSoon)
             if result:
-                self.addObserver(result.GetSegmentation(), event, self.onResultEdited)
+                self.addObserver(result.GetSegmentation(), event, self.refreshSoon)
             self._result = result
         report = result_nodes.current_report(result)
         panel.fill_table(self.ui.volumeTable, report)

@@ -148,10 +148,12 @@ def fill_table(table, report: dict | None) -> None:
 
 def as_text(title: str, report: dict) -> str:
     """The table as tab-separated text for the clipboard, under the result's name, with what its reader must know."""
-    rows = [f"{STRUCTURES[name].title} ({name})\t{value:.1f} mL" for name, value in report["volumes_ml"].items()]
-    for row, name in enumerate(report["volumes_ml"]):
+    rows = []
+    for name, value in report["volumes_ml"].items():
+        row = f"{STRUCTURES[name].title} ({name})\t{value:.1f} mL"
         if name in REGIONS:
-            rows[row] += "\t" + _("expected Dice {dice}").format(dice=f"{report['expected_dice'][name]['mean']:.2f}")
+            row += "\t" + _("expected Dice {dice}").format(dice=f"{report['expected_dice'][name]['mean']:.2f}")
+        rows.append(row)
     return "\n".join([title, *rows, *report["warnings"], report["notice"]]) + "\n"
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 COMPACT, PAPER = KINDS = ("compact", "paper")
+SWITCHES = ("brain_norm", "mirrored", "bottleneck_layer")
+"""Of the compact network; off where a card does not name them."""
 PAPER_STRIDE = (16, 32, 32)
 PAPER_CHOICES = {"missing_skips": ("mean", "zero_image"), "global_branch": ("live", "dead")}
 
@@ -25,7 +27,7 @@ def wrong_architecture(card: Mapping, window: tuple[int, ...]):
             return
         if not isinstance(depth, int) or depth < 0:
             yield f"architecture.depth {depth} is not a number of layers"
-        for switch in ("brain_norm", "mirrored", "bottleneck_layer"):
+        for switch in SWITCHES:
             if not isinstance(card.get(switch, False), bool):
                 yield f"architecture.{switch} {card[switch]!r} is not true or false"
         stride = (2 ** len(widths),) * 3

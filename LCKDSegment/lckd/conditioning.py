@@ -66,7 +66,7 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
     doubtful = [name for name, mask in masks.items() if _small(images[name]) and extraction.is_cut(mask)]
     brains = {name: mask for name, mask in masks.items() if name not in doubtful and extraction.is_possible(mask)}
     if extract and not brains and not extraction.installed():
-        why = "the brain is to be found" if brain == ALWAYS else f"{_first(skull)} shows the skull"
+        why = "the brain is to be found" if brain == ALWAYS else f"{next(filter(skull.get, skull))} shows the skull"
         raise InputError(
             f"{why}, and no brain extraction is installed; "
             f"{extraction.HOW_TO_GET}, or give brains without skull, or go on with --brain never"
@@ -89,10 +89,6 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
 def shows_skull(image: sitk.Image) -> bool:
     """Whether a volume shows more than a brain on an empty background."""
     return not find_foreground(image)[1]
-
-
-def _first(skull: Mapping[str, bool]) -> str:
-    return next(name for name, shown in skull.items() if shown)
 
 
 def _small(image: sitk.Image) -> bool:

@@ -67,14 +67,14 @@ class Volume:
     @property
     def tells_orientation(self) -> bool:
         """Whether its file says how the head lies; ITK takes one that does not as lying along the patient's axes."""
-        suffix = self.path.name.lower()
-        if suffix.endswith(NIFTI):
+        name = self.path.name.lower()
+        if name.endswith(NIFTI):
             return tells_orientation(self.path)
-        if not suffix.endswith((*NRRD, *META)):
+        if not name.endswith((*NRRD, *META)):
             return True
         with self.path.open("rb") as stream:
             header = stream.read(1 << 16)
-        words = ("space:",) if suffix.endswith(NRRD) else ("TransformMatrix", "Orientation", "Rotation")
+        words = ("space:",) if name.endswith(NRRD) else ("TransformMatrix", "Orientation", "Rotation")
         return any(f"\n{word}".encode() in header for word in words)
 
     def read(self) -> sitk.Image:

@@ -22,7 +22,8 @@ LEAD = r"(?:[0-9rsnwcef]|[23]d|ax|sag|cor|tra|axial|sagittal|coronal|oax|osag|oc
 BODY = (
     r"[ctl]?spine|spinal\w*|cervical\w*|thora\w*|lumba\w*|lumbo\w*|lumbosacral|[hbl]ws|wirbel\w*|columna|rachis|colonna|"
     r"vertebr\w*|knee|knie|rodilla|genou|hip|hips|wrist|shoulder|schulter|ankle|elbow|liver|leber|abdom\w*|pelvi[sc]\w*|"
-    r"neck|hals|cuello|collo|iac|tmj|orbit\w*|becken|prostat\w*|breast|mamma\w*|cardiac|heart|mrcp|renal|kidney\w*|chest|uterus|rectum|foot|hand|腰椎|颈椎|胸椎|膝"
+    r"neck|hals|cuello|collo|iac|tmj|orbit\w*|becken|prostat\w*|breast|mamma\w*|cardiac|heart|mrcp|"
+    r"renal|kidney\w*|chest|uterus|rectum|foot|hand|腰椎|颈椎|胸椎|膝"
 )
 
 # Words of a series name: (whole-word pattern, what it speaks for, points, what it is).

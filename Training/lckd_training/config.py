@@ -8,7 +8,7 @@ from typing import get_args, get_origin
 import yaml
 
 from lckd.anatomy import MODALITIES
-from lckd.architectures import KINDS, PAPER, wrong_architecture
+from lckd.architectures import KINDS, PAPER, SWITCHES, wrong_architecture
 from lckd.errors import InputError
 from lckd.model_folder import LARGEST_RULE_ML, three_edges
 from lckd.postprocessing import Rules
@@ -23,8 +23,6 @@ CHOICES = {
     "guidance": ("none", "joint", "staged"),
     "precision": ("bf16-mixed", "32-true"),
 }
-SWITCHES = ("brain_norm", "mirrored", "bottleneck_layer")
-"""Of the compact network."""
 SHARES = ("pasted", "unenhanced", "tumour_centred", "final_from")
 RULES = ("smallest_piece_ml", "smallest_et_ml")
 
