@@ -31,8 +31,15 @@ from .words import (
 
 DOUBT = 0.6
 """Confidence where the evidence contradicts itself; below it no sequence is named."""
-BODY_PARTS = re.compile(r"spine|knee|hip|breast|abdomen|pelvis|prostate|liver|chest|shoulder|heart|ankle|wrist|foot")
-IMAGE_TYPES = {"LOCALIZER", "ADC", "TRACEW", "FA", "PROJECTION", "SUBTRACTION", "SUB", "SWI", "CBF", "MIP"}
+BODY_PARTS = re.compile(
+    r"spine|^(?!.*head)neck|knee|hip(?!po)|breast|abdomen|pelvis|prostate|liver|chest|shoulder|heart|ankle|wrist|foot"
+)
+IMAGE_TYPES = {
+    "LOCALIZER", "SCREEN", "ADC", "EADC", "TRACEW", "FA", "PROJECTION", "MIP", "MINIP", "MNIP", "SUBTRACTION", "SUB",
+    "SWI", "CBF", "RCBV", "MTT", "TTP", "MAP", "FAT", "OPP_PHASE", "OUT_PHASE",
+}  # fmt: skip
+NO_AGENT = re.compile(r"[\W_0]*(ml|cc)?[\W_]*|n/a")
+"""A tag ContrastBolusAgent that names none; DENIED has the words."""
 
 
 @dataclass
@@ -118,8 +125,6 @@ def _spoken_of(words: set[str]) -> set[str]:
 
 def _resolve_names(words: set[str], scores: dict[str, float], evidence: list[str]) -> None:
     """Names that hold two contrasts: a FLAIR is often called T2 FLAIR; a T1 FLAIR is a T1; PD+T2 second echo is T2."""
-    if "fl" in words and scores["FLAIR"] <= 6.0 and max(scores["T1"], scores["T2"]) >= NAMED and "flair" not in words:
-        scores["FLAIR"] = 0.0  # GE writes the plane as FL:C/OAx
     if scores["FLAIR"] and scores["T1"] >= NAMED:
         scores["FLAIR"] = 0.0
     elif scores["FLAIR"]:
@@ -163,7 +168,7 @@ def _judge_tags(tags: Mapping[str, str], scores: dict[str, float], evidence: lis
             scores["T2"] = 0.0
         evidence.append(f"{times}: fluid-attenuated")
     elif inversion and inversion < 300 and scores["T1"] < NAMED:
-        scores[OTHER] += 4.0
+        scores[OTHER] += SURE
         evidence.append(f"{times}: fat-suppressed by inversion")
     elif "GR" in sequence and not inversion and echo >= 12 and scores["T1"] < NAMED:
         scores[OTHER] += SURE
@@ -189,7 +194,7 @@ def _contrast(words: set[str], tags: Mapping[str, str], evidence: list[str]) -> 
     if named or with_:
         evidence.append(f"“{(named or with_)[0].replace('plus', '+')}” says with contrast medium")
         return True
-    if agent and agent.casefold() != "n/a" and not split_words(agent) & DENIED:
+    if not NO_AGENT.fullmatch(agent.casefold()) and not split_words(agent) & DENIED:
         evidence.append(f"contrast agent given: {agent[:40]}")
         return True
     return False

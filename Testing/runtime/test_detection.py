@@ -53,6 +53,23 @@ COLUMNS = {
         ("case_seg", None), ("flair_gt", None), ("t1ce_GTV", None), ("T1_bias", None), ("wc1T1", None),
         ("T1_warp", None), ("T1wT2w_ratio", None), ("t2_ci3d_tra", None), ("Ax T1 IAC +C", None),
         ("T1 tra orbita", None), ("ax swi", None), ("3D TOF", None), ("Series 301", None), ("", None),
+        # from public collections and protocols: reformats, STIR, what was made of two images, glued and torn words
+        ("CORONAL_MPR", None), ("t2_tse_stir_cor", None), ("AX PSIR T1", None), ("PET_to_T1", None), ("Delta T1", None),
+        ("CEST_ssfse", None), ("T1 VRT", None), ("MNI152_T1_2mm", None), ("T1_mask1", None), ("T1_1InverseWarp", None),
+        ("AxT2GRE", None), ("3-pl_T2__FGRE", None), ("T2STIR", None), ("T1sub", None), ("AX T2PD", None),
+        ("t2_truefisp_sag", None), ("3D B-TFE", None), ("t1_tse_r_tra_2mm_IACs", None), ("T1rho", None),
+        ("t2_tse_sag_384_C1-C8", None), ("MPR Ob_Ax_I -> S_Min IP_sp:5.0_th:5.0", None), ("t1_tse_dixon_opp", None),
+        ("pdt2 PDT2_6_e2", "T2"), ("AX T2 TSE1", "T2"), ("SAGITTAL T 1", "T1"), ("t2_tse_tra_warp", "T2"),
+        ("RAGE TRANS +C", "T1ce"), ("8_t2_t1gd", "T1ce"), ("2_t1_flair", "FLAIR"), ("mT1", "T1"), ("MRT1C", "T1ce"),
+        ("UCSF-PDGM-0004_T1c_bias", "T1ce"), ("Fluid attenuated inversion recovery", "FLAIR"), ("T2 FL", "FLAIR"),
+        ("SAG T1 NO PHASE WRAP", "T1"), ("Ludwig_T1ce", "T1ce"), ("Proband01_T1", "T1"), ("sub_NDARINV01_T1w", "T1"),
+        ("FL:C/OAx T1 FSE", "T1"),
+        # contrast medium again; what else a "pre" or "post" may speak of
+        ("ENH AX T1", "T1ce"), ("t1_vibe_fs_tra-CONT", "T1ce"), ("eT1W_SE KS CLEAR", "T1ce"), ("mpragec", "T1ce"),
+        ("T1+ tra", "T1ce"), ("T1 +КВ", "T1ce"), ("T1 m/k", "T1ce"), ("T1 GBCA", "T1ce"), ("T1 before contrast", "T1"),
+        ("T1_ohneKM", "T1"), ("T1 o.KM", "T1"), ("T1 s/mdc", "T1"), ("ax t1 ej gd brain", "T1"),
+        ("T1 w/out contrast", "T1"), ("T1 contrast free", "T1"), ("T1 post resection", "T1"), ("T1_post_tx", "T1"),
+        ("T1 SAG POST. FOSSA", "T1"), ("pre-biopsy T1 +C", "T1ce"), ("pre radiation T1 post gad", "T1ce"),
     ],
 )  # fmt: skip
 def test_names(name, modality):
@@ -71,7 +88,14 @@ def test_names(name, modality):
         ({"Modality": ["MR"], "EchoTime": 0.1, "RepetitionTime": 4.5}, "T2"),  # seconds, as BIDS has them
         ({"RepetitionTime": 30, "EchoTime": 20, "ScanningSequence": "GR"}, None),
         ({"RepetitionTime": 500, "EchoTime": 9, "ContrastBolusAgent": "no contrast"}, "T1"),
+        ({"RepetitionTime": 500, "EchoTime": 9, "ContrastBolusAgent": "OMNISCAN 3.0 + 12.0"}, "T1ce"),
+        ({"RepetitionTime": 500, "EchoTime": 9, "ContrastBolusAgent": "0.0"}, "T1"),
+        ({"RepetitionTime": 500, "EchoTime": 9, "ContrastBolusAgent": "NOT GIVEN"}, "T1"),
         ({"RepetitionTime": 500, "EchoTime": 9, "BodyPartExamined": "LSPINE"}, None),
+        ({"RepetitionTime": 500, "EchoTime": 9, "BodyPartExamined": "NECK"}, None),
+        ({"RepetitionTime": 500, "EchoTime": 9, "BodyPartExamined": "HEADNECK"}, "T1"),
+        ({"RepetitionTime": 4500, "EchoTime": 102, "BodyPartExamined": "HIPPOCAMPUS"}, "T2"),
+        ({"RepetitionTime": 500, "EchoTime": 9, "ImageType": "DERIVED\\PRIMARY\\DIXON\\FAT"}, None),
     ],
 )
 def test_physics_when_the_name_says_nothing(tags, modality):
@@ -115,7 +139,19 @@ def test_order_separators_and_case_do_not_matter(words, separator, upper):
 
 
 @pytest.mark.parametrize(
-    "name", ["se" * 250, "fse" * 100 + "x", "rsnw" * 128, "w" + " " * 5000, "t1 " * 100000, "plus" + "post" * 120]
+    "name",
+    [
+        "se" * 250,
+        "fse" * 100 + "x",
+        "rsnw" * 128,
+        "w" + " " * 5000,
+        "t1 " * 100000,
+        "plus" + "post" * 120,
+        "tse_" * 128,
+        "c1-" * 170,
+        "mrt1" * 128,
+        "t1post-" * 73,
+    ],
 )
 def test_no_name_takes_long(name):
     assert fastest(lambda: identify(name)) < 0.005
