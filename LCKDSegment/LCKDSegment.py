@@ -31,14 +31,11 @@ from lckd.model_folder import load_model
 from lckd.report import NOTICE, cost_sentences
 from lckd.volumes import check_image
 from LCKDSegmentLib import dependencies, panel, result_nodes
+from LCKDSegmentLib.choices import Choices
 from LCKDSegmentLib.job import SegmentationJob, slicer_python
-from LCKDSegmentLib.scene import Proposal, image_in_world, propose
+from LCKDSegmentLib.scene import SEVERAL_STUDIES, Proposal, image_in_world, propose
 
 POLL_MS = 100
-STUDY = "Study"  # the parameter that says that a study was chosen, and the reference to one of its volumes
-SEVERAL_STUDIES = (
-    "The chosen volumes are of different studies, as far as names and folders tell: are all of one patient?"
-)
 SETTLE_MS = 150  # a volume being loaded gets its name, voxels and file one after the other
 
 
@@ -74,7 +71,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.job = None
         self._starting = False
-        self._parameters = None
+        self._use(None)
         self._proposal = Proposal()
         self._result = None  # what the table shows
         self._entered = False
@@ -117,7 +114,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.cancel()
         self._settle.stop()
         self.removeObservers()
-        self._parameters = None  # selectors may still change while their nodes go; nobody listens any more
+        self._use(None)  # selectors may still change while their nodes go; nobody listens any more
 
     def enter(self):
         self._entered = True
@@ -133,16 +130,21 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
+    def _use(self, parameters):
+        """Keep what the user sets in this parameter node; None: nowhere."""
+        self._parameters = parameters
+        self._choices = Choices(parameters) if parameters else None
+
     # What the scene says
 
     def onSceneStartClose(self, caller=None, event=None):
         self.cancel()
-        self._parameters = None
+        self._use(None)
 
     def onSceneChanged(self, caller=None, event=None):
         if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsImporting():
             return
-        self._parameters = self.logic.getParameterNode()
+        self._use(self.logic.getParameterNode())
         for name, box in self._options().items():
             box.setCurrentText(self._parameters.GetParameter(name) or "auto")
         self.ui.nestedCheckBox.checked = self._parameters.GetParameter("Nested") == "true"
@@ -163,80 +165,50 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for modality, chosen in self.slots.nodes().items():
             if chosen is node:
                 self.slots.fill({modality: None})
-                if self._parameters and not slicer.mrmlScene.IsClosing():
-                    self._parameters.UnsetParameter(f"{modality}.ByUser")
-        if self._parameters and node is self._parameters.GetNodeReference(STUDY):
-            self._keepStudy(self._proposal.study_of.get(node.GetID()), going=node)
+                if self._choices and not slicer.mrmlScene.IsClosing():
+                    self._choices.release(modality)
+        if self._choices and node is self._choices.study:
+            self._choices.keep_study(self._proposal.study_of.get(node.GetID()), self._proposal, going=node)
 
     def fillSlots(self):
         """Fill every slot that the user has not set from what is loaded."""
-        if self._parameters is None or slicer.mrmlScene.IsBatchProcessing():
+        if self._choices is None or slicer.mrmlScene.IsBatchProcessing():
             return
         database = getattr(slicer, "dicomDatabase", None)
-        chosen_study = self._parameters.GetNodeReference(STUDY)
-        if chosen_study is None and self._parameters.GetParameter(STUDY):  # the study chosen by hand is gone
-            self._forgetChoices()
-        proposal = propose(slicer.mrmlScene, database, chosen_study)
-        self._proposal = proposal
-        panel.fill_studies(self.ui.studyComboBox, self.ui.studyLabel, proposal)
-        wanted, taken = {}, set()
-        for name in MODALITIES:  # what the user has set comes first
-            if self._parameters.GetParameter(f"{name}.ByUser") == "true":
-                wanted[name] = self._parameters.GetNodeReference(name)
-                taken.add(self._parameters.GetNodeReferenceID(name))
-        for name in MODALITIES:
-            if name not in wanted:
-                node = proposal.nodes.get(name)
-                wanted[name] = node if node and node.GetID() not in taken else None
-                if wanted[name] is not self._parameters.GetNodeReference(name):
-                    self._parameters.SetNodeReferenceID(name, wanted[name].GetID() if wanted[name] else None)
-        self.slots.fill(wanted)
+        self._proposal = propose(slicer.mrmlScene, database, self._choices.study)
+        panel.fill_studies(self.ui.studyComboBox, self.ui.studyLabel, self._proposal)
+        self.slots.fill(self._choices.fill(self._proposal))
         self.updatePanel()
         self.showReport()
 
     def onStudyChosen(self, index):
         """Show another of the loaded studies; choices made by hand were for the one before."""
-        if self._parameters:
-            self._forgetChoices()
-            self._keepStudy(self.ui.studyComboBox.itemData(index))
+        if self._choices:
+            self._choices.forget()
+            self._choices.keep_study(self.ui.studyComboBox.itemData(index), self._proposal)
             self.fillSlots()
 
     def onOtherTaken(self, modality, node_id):
         """Put the volume whose name was clicked under a slot into that slot."""
         node = slicer.mrmlScene.GetNodeByID(node_id)
-        if node and self._parameters:
+        if node and self._choices:
             self.slots.fill({modality: node})
             self.onSequenceChosen(modality)
 
     def onDetect(self):
         """Forget the user's choices and look at the scene anew."""
-        if self._parameters:
-            self._forgetChoices()
+        if self._choices:
+            self._choices.forget()
             self.fillSlots()
 
-    def _forgetChoices(self):
-        for name in MODALITIES:
-            self._parameters.UnsetParameter(f"{name}.ByUser")
-        self._parameters.UnsetParameter(STUDY)
-        self._parameters.SetNodeReferenceID(STUDY, None)
-
-    def _keepStudy(self, key, going=None):
-        """Stay with this study whatever is loaded next: known by one of its volumes, as keys may change on loading."""
-        nodes = (slicer.mrmlScene.GetNodeByID(node_id) for node_id, of in self._proposal.study_of.items() if of == key)
-        member = next((node.GetID() for node in nodes if node and node is not going), None)
-        if member:
-            self._parameters.SetParameter(STUDY, "chosen")
-            self._parameters.SetNodeReferenceID(STUDY, member)
-
     def onSequenceChosen(self, modality):
-        if self._parameters is None:
+        if self._choices is None:
             return
         node = self.slots.nodes().get(modality)
-        if node is not self._parameters.GetNodeReference(modality):  # a selector also speaks when its rows shift
-            self._parameters.SetParameter(f"{modality}.ByUser", "true")
-            self._parameters.SetNodeReferenceID(modality, node.GetID() if node else None)
+        if node is not self._choices.volume(modality):  # a selector also speaks when its rows shift
+            self._choices.choose(modality, node)
             shown = self._proposal.study or (node and self._proposal.study_of.get(node.GetID()))
-            self._keepStudy(shown)
+            self._choices.keep_study(shown, self._proposal)
         self.updatePanel()
         self.showReport()
 
@@ -330,7 +302,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     self.ui.logText.setPlainText("")
                     options = {name.lower(): box.currentText for name, box in self._options().items()}
                     self.job = self.logic.start(self.slots.nodes(), proposal=self._proposal, **options)
-                    self._keepStudy(self._proposal.study)  # whatever is loaded while it runs
+                    self._choices.keep_study(self._proposal.study, self._proposal)  # whatever is loaded while it runs
                     self._poll.start()
         finally:
             self._starting = False
@@ -426,7 +398,7 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
             if proposal and proposal.nodes.get(modality) is node:  # else it was given by the user
                 finding = proposal.findings[node.GetID()]
                 inputs[modality] |= {"confidence": round(finding.confidence, 3), "why": finding.evidence}
-        warnings = self._doubts(nodes, proposal) if proposal else []
+        warnings = proposal.doubts(nodes) if proposal else []
         folder = Path(__file__).resolve().parent
         options = {"device": device, "register": register, "brain": brain}
         job = SegmentationJob(images, inputs, self.python, folder, options, slicer.app.temporaryPath, warnings)
@@ -434,18 +406,6 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         found = proposal or Proposal()
         job.study_ids = {modality: found.volumes_beside({modality: node}) for modality, node in nodes.items()}
         return job
-
-    def _doubts(self, nodes, proposal):
-        """What of a choice made by hand the reader of the result must know."""
-        doubts = [SEVERAL_STUDIES] if proposal.several_studies(nodes) else []
-        for modality, node in nodes.items():
-            finding = proposal.findings.get(node.GetID())
-            if finding and finding.modality not in (None, modality) and finding.confidence >= panel.SURE:
-                doubts.append(
-                    f"“{node.GetName()}” was given as {modality}, but looks like {finding.modality}: "
-                    f"{'; '.join(finding.evidence)}"
-                )
-        return doubts
 
     def showResult(self, job, parameters, nested, jump=True):
         """Bring a finished job's result into the scene; returns the segmentation node. Raises InputError.
@@ -465,7 +425,7 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         node = result_nodes.show_result(slicer.mrmlScene, labels, reference, job.report, nested, held)
         parameters.SetNodeReferenceID("Result", node.GetID())
         if jump:
-            self._jumpToTumour(labels, reference)
+            result_nodes.jump_to_tumour(labels, reference)
         return node
 
     def segment(self, nodes, device="auto", nested=False, **options):
@@ -479,20 +439,6 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
             return self.showResult(job, self.getParameterNode(), nested)
         finally:
             job.close()
-
-    def _jumpToTumour(self, labels, reference):
-        found = np.argwhere(np.isin(labels, [LABELS["NCR"], LABELS["ET"]]))
-        found = found if len(found) else np.argwhere(labels)
-        if not len(found):
-            return
-        ijk_to_ras = vtk.vtkMatrix4x4()
-        reference.GetIJKToRASMatrix(ijk_to_ras)
-        point = ijk_to_ras.MultiplyPoint([*np.median(found, axis=0)[::-1], 1.0])
-        if transform := reference.GetParentTransformNode():
-            to_world = vtk.vtkMatrix4x4()
-            transform.GetMatrixTransformToWorld(to_world)
-            point = to_world.MultiplyPoint(point)
-        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *point[:3])
 
 
 class LCKDSegmentTest(ScriptedLoadableModuleTest):

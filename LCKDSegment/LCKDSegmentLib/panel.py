@@ -8,10 +8,7 @@ from slicer.i18n import tr as _
 from lckd.anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES
 from lckd.detection import Finding
 
-from .scene import Proposal
-
-SURE = 0.8  # from this confidence on a finding is stated without a question mark
-
+from .scene import SURE, Proposal
 
 STAGES = {
     "start": "Starting", "load": "Loading the model", "read": "Reading", "align": "Lining up", "prepare": "Preparing",

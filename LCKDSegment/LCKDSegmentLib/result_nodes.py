@@ -57,6 +57,26 @@ def show_result(scene, labels: np.ndarray, reference, report: dict, nested: bool
     return node
 
 
+def jump_to_tumour(labels: np.ndarray, reference) -> None:
+    """Move the slice views to the middle of the tumour core, or of the oedema where there is no core.
+
+    Args:
+        labels: (k, j, i) on the reference volume's grid.
+    """
+    found = np.argwhere(np.isin(labels, [LABELS["NCR"], LABELS["ET"]]))
+    found = found if len(found) else np.argwhere(labels)
+    if not len(found):
+        return
+    ijk_to_ras = vtk.vtkMatrix4x4()
+    reference.GetIJKToRASMatrix(ijk_to_ras)
+    point = ijk_to_ras.MultiplyPoint([*np.median(found, axis=0)[::-1], 1.0])
+    if transform := reference.GetParentTransformNode():
+        to_world = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(to_world)
+        point = to_world.MultiplyPoint(point)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *point[:3])
+
+
 def results(scene) -> list:
     """Every result in the scene, in the order they were made."""
     return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene) if report_of(node)]

@@ -22,6 +22,11 @@ from lckd.volumes import Volume, check_image
 
 RESULT_ATTRIBUTE = "LCKDSegment.Report"
 """Set on every node that the module made; such nodes are never taken for input."""
+SEVERAL_STUDIES = (
+    "The chosen volumes are of different studies, as far as names and folders tell: are all of one patient?"
+)
+SURE = 0.8
+"""From this confidence on a finding is stated without a question mark, and held against the user's own choice."""
 STUDY_ATTRIBUTE = "LCKDSegment.Study"
 """Set on a volume read from a file: a digest of the folder (or DICOM study). A saved scene forgets the folders."""
 
@@ -95,6 +100,18 @@ class Proposal:
         apart = len({self.study_of.get(node.GetID()) for node in nodes.values()}) > 1
         return apart or len(days_named([node.GetName() or "" for node in nodes.values()])) > 1
 
+    def doubts(self, nodes: dict) -> list[str]:
+        """What of a choice (modality -> node) made by hand the reader of the result must know."""
+        doubts = [SEVERAL_STUDIES] if self.several_studies(nodes) else []
+        for modality, node in nodes.items():
+            finding = self.findings.get(node.GetID())
+            if finding and finding.modality not in (None, modality) and finding.confidence >= SURE:
+                doubts.append(
+                    f"“{node.GetName()}” was given as {modality}, but looks like {finding.modality}: "
+                    f"{'; '.join(finding.evidence)}"
+                )
+        return doubts
+
     def volumes_beside(self, nodes: dict) -> set[str]:
         """The node IDs of these volumes (modality -> node) and of all others of their studies."""
         ids = {node.GetID() for node in nodes.values()}
@@ -138,14 +155,15 @@ def propose(scene, database=None, member=None) -> Proposal:
             return _remembered_key(volume)
         return " ".join([f"study {item}", *(_patient_and_date(volume) if len(tagged[item]) > 1 else [])])
 
-    judged = judge(volumes, group)
-    proposal = Proposal(findings={volume.node.GetID(): finding for volume, finding in judged})
-    proposal.study_of = {volume.node.GetID(): group(volume) for volume, _ in judged}
+    study_of = {volume.node.GetID(): group(volume) for volume in volumes}
+    judged = judge(volumes, lambda volume: study_of[volume.node.GetID()])
+    proposal = Proposal(findings={volume.node.GetID(): finding for volume, finding in judged}, study_of=study_of)
     proposal.descriptions = {volume.node.GetID(): volume.describe() for volume, finding in judged if finding.modality}
     groups: dict[str, dict[str, list]] = {}
     for volume, finding in judged:
         if finding.modality:
-            groups.setdefault(group(volume), {}).setdefault(finding.modality, []).append((volume, finding))
+            sequences = groups.setdefault(study_of[volume.node.GetID()], {})
+            sequences.setdefault(finding.modality, []).append((volume, finding))
     if not groups:
         return proposal
     keys = sorted(groups, key=lambda key: -len(groups[key]))

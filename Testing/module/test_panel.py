@@ -272,7 +272,7 @@ def test_a_result_that_is_ready_elsewhere_leaves_the_views_alone(running, host, 
     shown, told = [], []
     monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: shown.append(layers))
     monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, *_: told.append(text))
-    monkeypatch.setattr(running.logic, "_jumpToTumour", lambda *_: shown.append("jump"))
+    monkeypatch.setattr(result_nodes, "jump_to_tumour", lambda *_: shown.append("jump"))
     running.exit()
     assert host.process(LONG, lambda: running.job is None)
     assert shown == [] and "glioma is ready" in told[-1]
