@@ -33,7 +33,7 @@ from lckd.volumes import check_image
 from LCKDSegmentLib import dependencies, panel, result_nodes
 from LCKDSegmentLib.choices import Choices
 from LCKDSegmentLib.job import SegmentationJob, slicer_python
-from LCKDSegmentLib.scene import SEVERAL_STUDIES, Proposal, image_in_world, propose
+from LCKDSegmentLib.scene import SAVED_UNSEEN, SEVERAL_STUDIES, Proposal, has_voxels, image_in_world, propose
 
 POLL_MS = 100
 SETTLE_MS = 150  # a volume being loaded gets its name, voxels and file one after the other
@@ -108,6 +108,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodesChanged)
         # Before the selectors hear of it: a selector that loses its node chooses its neighbour.
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeAboutToBeRemoved, priority=1.0)
+        self._entered = getattr(self.parent, "isEntered", False)  # made anew by Reload, which does not enter
         self.onSceneChanged()
 
     def cleanup(self):
@@ -144,11 +145,23 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneChanged(self, caller=None, event=None):
         if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsImporting():
             return
+        if not self._entered and not self.job:  # another module is not to wait; entering sees to it
+            self._use(None)
+            return
         self._use(self.logic.getParameterNode())
+        if self.job:  # a scene that is added brings its own choices, but the panel is still this job's
+            self._keepJobsChoices()
         for name, box in self._options().items():
             box.setCurrentText(self._parameters.GetParameter(name) or "auto")
         self.ui.nestedCheckBox.checked = self._parameters.GetParameter("Nested") == "true"
         self.fillSlots()
+
+    def _keepJobsChoices(self):
+        for name, box in self._options().items():
+            self._parameters.SetParameter(name, box.currentText)
+        for modality in MODALITIES:
+            self._choices.choose(modality, slicer.mrmlScene.GetNodeByID(self.job.node_ids.get(modality, "")))
+        self._choices.keep_study(self._proposal.study, self._proposal)
 
     def refreshSoon(self, caller=None, event=None):
         """Look at the scene once it has come to rest; on entering, if another module is shown: it is not to wait."""
@@ -157,6 +170,8 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodesChanged(self, caller, event, node):
+        if node is self._parameters:  # removed by a script or a tool that tidies the scene
+            self.onSceneChanged()
         if node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
             self.refreshSoon()
 
@@ -237,7 +252,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.statusLabel.visible = running
         lines = [problem] if problem else self.logic.costSentences(tuple(chosen))
         if self._proposal.several_studies(chosen):
-            lines.append(f"⚠ {_(SEVERAL_STUDIES)}")
+            lines.append(f"⚠ {SEVERAL_STUDIES}")
+        elif self._proposal.patient_untold(chosen):
+            lines.append(f"⚠ {SAVED_UNSEEN}")
         self.ui.costLabel.text = "\n".join(lines)
 
     def showReport(self):
@@ -333,13 +350,13 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             with slicer.util.tryWithErrorDisplay(_("The segmentation failed.")):
                 result = self.logic.showResult(
-                    job, self._parameters, self.ui.nestedCheckBox.checked, jump=self._entered
+                    job, self.logic.getParameterNode(), self.ui.nestedCheckBox.checked, jump=self._entered
                 )
                 if self.ui.keepTransformsCheckBox.checked:
                     result_nodes.keep_alignment(slicer.mrmlScene, job.node_ids, job.report["alignment"])
                 reference = slicer.mrmlScene.GetNodeByID(job.node_ids[job.report["reference"]])
                 if self._entered:
-                    slicer.util.setSliceViewerLayers(background=reference, fit=False)
+                    result_nodes.show_alone(result, reference, job.study_ids[job.report["reference"]])
                 else:  # the views show what the user has turned to meanwhile, perhaps another patient
                     slicer.util.showStatusMessage(_("{name} is ready").format(name=result.GetName()))
         finally:
@@ -366,8 +383,16 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         """Why these volumes (modality -> node) cannot be segmented, or None."""
         if not nodes:
             return _("Load at least one of T1, T1ce, T2 and FLAIR, or choose it above.")
+        if unknown := [modality for modality in nodes if modality not in MODALITIES]:
+            return _("{unknown} is no sequence; the sequences are {known}.").format(
+                unknown=unknown[0], known=", ".join(MODALITIES)
+            )
         names = {}
         for modality, node in nodes.items():
+            if node is None or not has_voxels(node):
+                return _("{volume} holds no voxels; load it again, or choose another for {modality}.").format(
+                    volume=node.GetName() if node else "None", modality=modality
+                )
             if node.GetID() in names:
                 return _("{volume} is chosen for both {first} and {second}; choose another for one of them.").format(
                     volume=node.GetName(), first=names[node.GetID()], second=modality

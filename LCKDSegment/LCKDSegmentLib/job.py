@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from lckd.brain import HOW_TO_GET
@@ -21,6 +22,8 @@ SHARES = {
 }  # fmt: skip
 # ``python -m lckd`` with our package before any other: Slicer's launcher puts its own folders before PYTHONPATH.
 START = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('lckd', run_name='__main__')"
+PREFIX = "LCKDSegment-"  # of the temporary folders
+ABANDONED = 24 * 3600  # seconds; no segmentation takes so long
 PANEL_WORDS = {"device": "Device", "register": "Line volumes up", "brain": "Find the brain"}
 """Options of the command line as the panel calls them, under Advanced."""
 
@@ -55,7 +58,8 @@ class SegmentationJob:
         self.report: dict | None = None
         self.status: int | None = None
         self._started = time.monotonic()
-        self._folder = Path(tempfile.mkdtemp(prefix="LCKDSegment-", dir=temporary))
+        _remove_abandoned(Path(temporary or tempfile.gettempdir()))
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary))
         try:
             command = [*python, "-c", START, str(package_folder), "segment", "-o", self.labels_path.name]
             command += [word for name, value in (options or {}).items() for word in (f"--{name}", value)]
@@ -162,6 +166,14 @@ class SegmentationJob:
             if not self._folder.exists():
                 break
             time.sleep(0.1)
+
+
+def _remove_abandoned(temporary: Path) -> None:
+    """Remove the folders that a Slicer left which crashed or was killed: they hold patients' images."""
+    for folder in temporary.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > ABANDONED:
+                shutil.rmtree(folder)
 
 
 def _in_panel_words(text: str) -> str:

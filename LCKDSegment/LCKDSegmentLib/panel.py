@@ -11,8 +11,8 @@ from lckd.detection import Finding
 from .scene import SURE, Proposal
 
 STAGES = {
-    "start": "Starting", "load": "Loading the model", "read": "Reading", "align": "Lining up", "prepare": "Preparing",
-    "segment": "Segmenting", "write": "Writing",
+    "start": _("Starting"), "load": _("Loading the model"), "read": _("Reading"), "align": _("Lining up"),
+    "prepare": _("Preparing"), "segment": _("Segmenting"), "write": _("Writing"),
 }  # fmt: skip
 
 
@@ -93,6 +93,7 @@ def fill_studies(box, label, proposal: Proposal) -> None:
     box.clear()
     for key, title in proposal.studies.items():
         box.addItem(title, key)
+        box.setItemData(box.count - 1, title, qt.Qt.ToolTipRole)
     box.setCurrentIndex(box.findData(proposal.study))
     box.visible = label.visible = len(proposal.studies) > 1
 
@@ -118,7 +119,7 @@ def _shortened(name: str, length: int = 48) -> str:
 
 def status(stage: str, seconds_left: float | None) -> str:
     """The line under the progress bar."""
-    words = _(STAGES.get(stage, "Finishing"))
+    words = STAGES.get(stage) or _("Finishing")
     if seconds_left is None:
         return words
     return _("{stage}, about {seconds} s left").format(stage=words, seconds=max(1, round(seconds_left)))

@@ -6,7 +6,6 @@ the volume gets later change nothing.
 
 import hashlib
 import json
-import re
 
 import numpy as np
 import slicer
@@ -20,6 +19,8 @@ from .scene import RESULT_ATTRIBUTE
 REPRESENTATION = "Binary labelmap"
 MADE_ATTRIBUTE = "LCKDSegment.Made"
 """A digest of each segment as the program made it."""
+NAME_ATTRIBUTE = "LCKDSegment.Name"
+"""The name that the program gave it."""
 NESTED = ("TC", "WT")
 """The regions shown beside the labels on request; they overlap them."""
 
@@ -41,10 +42,11 @@ def show_result(scene, labels: np.ndarray, reference, report: dict, nested: bool
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _title(reference))
         node.CreateDefaultDisplayNodes()
     else:
-        if reference_of(node) is not reference:
+        if not node.GetName().startswith(_title(reference)):
             node.SetName(_title(reference))
         if node.GetDisplayNode():
             node.GetDisplayNode().SetVisibility(True)
+    node.SetAttribute(NAME_ATTRIBUTE, node.GetName())
     node.SetAttribute(RESULT_ATTRIBUTE, json.dumps(report))
     # The transform first: the geometry is stored as it is seen from the segmentation's own space.
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
@@ -55,6 +57,22 @@ def show_result(scene, labels: np.ndarray, reference, report: dict, nested: bool
     if fresh:
         _file_beside(scene, node, reference)
     return node
+
+
+def show_alone(result, reference, study_ids: set[str]) -> None:
+    """Turn the slice views to a result's reference; hide what lies over it and is another study's (node IDs).
+
+    An overlay of the same study stays.
+    """
+    scene = reference.GetScene()
+    for other in results(scene):
+        of = reference_of(other)
+        if other is not result and (of is None or of.GetID() not in study_ids) and other.GetDisplayNode():
+            other.GetDisplayNode().SetVisibility(False)
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene)
+    overlaid = {view.GetForegroundVolumeID() for view in views} - {None, ""}
+    layers = {} if overlaid <= study_ids else {"foreground": None}
+    slicer.util.setSliceViewerLayers(background=reference, fit=False, **layers)
 
 
 def jump_to_tumour(labels: np.ndarray, reference) -> None:
@@ -106,8 +124,8 @@ def make_room(scene, volume_ids: set[str]):
 
 
 def renamed(node) -> bool:
-    """Whether a result no longer has the name that it was given, to which MRML adds a number for a second one."""
-    return not re.fullmatch(re.escape(_title(reference_of(node))) + r"(_\d+)?", node.GetName())
+    """Whether a result no longer has the name that it was given."""
+    return node.GetName() != node.GetAttribute(NAME_ATTRIBUTE)
 
 
 def edited(node) -> bool:
@@ -199,7 +217,10 @@ def _mask(node, name: str) -> np.ndarray:
     grid = _grid(node)
     shape = grid.GetDimensions()[::-1]
     segment, on_grid = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
-    there = node.GetSegmentation().GetSegment(name) and node.GetBinaryLabelmapRepresentation(name, segment)
+    segmentation = node.GetSegmentation()
+    if not segmentation.ContainsRepresentation(REPRESENTATION):  # a person has made the surfaces the source
+        segmentation.CreateRepresentation(REPRESENTATION)
+    there = segmentation.GetSegment(name) and node.GetBinaryLabelmapRepresentation(name, segment)
     if not there or segment.IsEmpty():
         return np.zeros(shape, bool)
     slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(segment, grid, on_grid)

@@ -1,6 +1,7 @@
 """From the MRML scene to a study: which loaded volume is which sequence, and its voxels as an image in world space."""
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,10 +26,13 @@ RESULT_ATTRIBUTE = "LCKDSegment.Report"
 SEVERAL_STUDIES = (
     "The chosen volumes are of different studies, as far as names and folders tell: are all of one patient?"
 )
+SAVED_UNSEEN = "A saved scene does not tell which of its volumes are of one patient: are the chosen ones?"
 SURE = 0.8
 """From this confidence on a finding is stated without a question mark, and held against the user's own choice."""
 STUDY_ATTRIBUTE = "LCKDSegment.Study"
 """Set on a volume read from a file: a digest of the folder (or DICOM study). A saved scene forgets the folders."""
+SCENE_FOLDER, UNSEEN = "Data", "saved unseen"
+"""Where scene bundles keep their files, and the digest's place for a volume of one that was saved without a digest."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,14 @@ class Proposal:
         apart = len({self.study_of.get(node.GetID()) for node in nodes.values()}) > 1
         return apart or len(days_named([node.GetName() or "" for node in nodes.values()])) > 1
 
+    def patient_untold(self, nodes: dict) -> bool:
+        """Whether these volumes, several, come from a scene that was saved before anybody noted their studies."""
+        return len(nodes) > 1 and any(self.study_of.get(n.GetID(), "").startswith(UNSEEN) for n in nodes.values())
+
     def doubts(self, nodes: dict) -> list[str]:
         """What of a choice (modality -> node) made by hand the reader of the result must know."""
         doubts = [SEVERAL_STUDIES] if self.several_studies(nodes) else []
+        doubts += [SAVED_UNSEEN] if not doubts and self.patient_untold(nodes) else []
         for modality, node in nodes.items():
             finding = self.findings.get(node.GetID())
             if finding and finding.modality not in (None, modality) and finding.confidence >= SURE:
@@ -130,8 +139,14 @@ def candidate_nodes(scene) -> list:
         if node.GetClassName() == "vtkMRMLScalarVolumeNode"
         and not node.GetHideFromEditors()
         and node.GetAttribute(RESULT_ATTRIBUTE) is None
-        and node.GetImageData() is not None
+        and has_voxels(node)
     ]
+
+
+def has_voxels(node) -> bool:
+    """Whether a volume node holds an image: not one whose file was not found, nor a new one for a result."""
+    image = node.GetImageData()
+    return image is not None and image.GetPointData().GetScalars() is not None
 
 
 def propose(scene, database=None, member=None) -> Proposal:
@@ -144,18 +159,7 @@ def propose(scene, database=None, member=None) -> Proposal:
     """
 
     volumes = [_as_volume(node, database) for node in candidate_nodes(scene)]
-    tagged: dict[int, set] = {}  # the hierarchy takes two patients for one whose studies have one identifier
-    for volume in volumes:
-        if item := _study_item(scene, volume.node):
-            tagged.setdefault(item, set()).update(_patient_and_date(volume))
-
-    def group(volume: NodeVolume) -> str:
-        item = _study_item(scene, volume.node)
-        if not item:
-            return _remembered_key(volume)
-        return " ".join([f"study {item}", *(_patient_and_date(volume) if len(tagged[item]) > 1 else [])])
-
-    study_of = {volume.node.GetID(): group(volume) for volume in volumes}
+    study_of = _studies_of(scene, volumes)
     judged = judge(volumes, lambda volume: study_of[volume.node.GetID()])
     proposal = Proposal(findings={volume.node.GetID(): finding for volume, finding in judged}, study_of=study_of)
     proposal.descriptions = {volume.node.GetID(): volume.describe() for volume, finding in judged if finding.modality}
@@ -230,10 +234,43 @@ def _as_volume(node, database) -> NodeVolume:
     return NodeVolume(node.GetName() or "", path, tags=_dicom_tags(node, database), node=node)
 
 
-def _patient_and_date(volume: NodeVolume) -> list[str]:
-    """Both in one text, or nothing where the volume has no tags."""
-    said = " ".join(filter(None, [volume.tags.get("PatientID"), volume.tags.get("StudyDate")]))
-    return [said] if said else []
+def _studies_of(scene, volumes: list[NodeVolume]) -> dict[str, str]:
+    """Node ID -> what it shares with the volumes of its study."""
+    items = {volume.node.GetID(): _study_item(scene, volume.node) for volume in volumes}
+    found = {}
+    for volume in volumes:
+        if item := items[volume.node.GetID()]:
+            # The hierarchy takes two patients for one whose studies have one identifier.
+            beside = [other for other in volumes if items[other.node.GetID()] == item]
+            said = [volume.tags.get(tag, "") for tag in ("PatientID", "StudyDate") if _differ(beside, tag)]
+            found[volume.node.GetID()] = " ".join([f"study {item}", *said])
+        elif not _made_in_slicer(volume):
+            found[volume.node.GetID()] = _remembered_key(volume)
+    for volume in volumes:
+        if volume.node.GetID() not in found:
+            found[volume.node.GetID()] = _study_of_origin(volume, volumes, found) or _remembered_key(volume)
+    return found
+
+
+def _differ(volumes: list[NodeVolume], tag: str) -> bool:
+    return len({volume.tags[tag] for volume in volumes if volume.tags.get(tag)}) > 1
+
+
+def _made_in_slicer(volume: NodeVolume) -> bool:
+    """Whether nothing but its name tells where a volume comes from."""
+    return not volume.path.name and volume.node.GetAttribute(STUDY_ATTRIBUTE) is None
+
+
+def _study_of_origin(volume: NodeVolume, volumes: list[NodeVolume], found: dict[str, str]) -> str | None:
+    """The study of the volumes whose names begin this one's (``T1 N4`` was made of ``T1``), if they are of one."""
+
+    def begins(name: str) -> bool:
+        return bool(name and re.match(rf"{re.escape(name)}(_|\W|$)", volume.name))
+
+    origins = [other for other in volumes if other.node.GetID() in found and begins(other.name)]
+    longest = max((len(other.name) for other in origins), default=0)
+    studies = {found[other.node.GetID()] for other in origins if len(other.name) == longest}
+    return studies.pop() if len(studies) == 1 else None
 
 
 def _remembered_key(volume: NodeVolume) -> str:
@@ -245,9 +282,16 @@ def _remembered_key(volume: NodeVolume) -> str:
     key = volume.node.GetAttribute(STUDY_ATTRIBUTE)
     if key is None:
         key = hashlib.sha256(place.encode()).hexdigest()[:16]  # no names of folders in the scene
+        if _from_scene(volume.path) and not volume.tags:
+            key = f"{UNSEEN} {key}"
         if volume.path.name:
             volume.node.SetAttribute(STUDY_ATTRIBUTE, key)
     return f"{key} {case}"
+
+
+def _from_scene(path: Path) -> bool:
+    """Whether a file was read with a scene bundle, which keeps its files in one folder and is unpacked for a moment."""
+    return path.parent.name == SCENE_FOLDER and (not path.exists() or any(path.parent.parent.glob("*.mrml")))
 
 
 def _dicom_tags(node, database) -> dict[str, str]:
@@ -270,7 +314,7 @@ def _title(scene, volumes: dict[str, list]) -> str:
     first = next(iter(volumes.values()))[0][0]
     item = _study_item(scene, first.node)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    name = hierarchy.GetItemName(item) if item else leading_words(first.name) or first.name
+    name = hierarchy.GetItemName(item) if item else leading_words(first.name) or first.path.parent.name or first.name
     patient = item and hierarchy.GetItemAncestorAtLevel(item, "Patient")
     whose = f"{hierarchy.GetItemName(patient)}, " if patient else ""
     return f"{whose}{name}: {', '.join(m for m in MODALITIES if m in volumes)}"

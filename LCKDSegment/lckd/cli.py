@@ -69,7 +69,10 @@ def _refuse(reason) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Options that are wrong end in the same one line as inputs that are."""
+    """Options that are wrong, or cut short, end in the same one line as inputs that are wrong."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options, allow_abbrev=False)
 
     def error(self, message: str):
         raise InputError(f"{message}; see {self.prog} --help")
@@ -84,7 +87,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sequences(verbs)
     _add_model(verbs)
     for plugin in entry_points(group=PLUGINS):
-        plugin.load()(verbs)
+        try:
+            plugin.load()(verbs)
+        except Exception as error:  # whatever another package's code raises: it must not stop a segmentation
+            print(f"lckd: the commands of {plugin.value} are left out ({error})", file=sys.stderr)
     return parser
 
 

@@ -21,9 +21,12 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
         super().__init__()
         self._module = module
         self._python = None
+        self._entered = False
         QtWidgets.QVBoxLayout(self)
         self.setMRMLScene(slicer.mrmlScene)
         self.setObjectName(module.name + "ModuleWidget")
+
+    isEntered = property(lambda self: self._entered)
 
     def self(self):
         return self._python
@@ -38,10 +41,12 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
     reload = build
 
     def enter(self) -> None:
+        self._entered = True
         if hasattr(self._python, "enter"):
             self._python.enter()
 
     def exit(self) -> None:
+        self._entered = False
         if hasattr(self._python, "exit"):
             self._python.exit()
 

@@ -10,7 +10,7 @@ import pytest
 import lckd
 from lckd.brain import HOW_TO_GET
 from LCKDSegmentLib.child_process import ChildProcess
-from LCKDSegmentLib.job import START, _in_panel_words
+from LCKDSegmentLib.job import START, _in_panel_words, _remove_abandoned
 
 
 def wait(child, seconds=20):
@@ -30,6 +30,17 @@ def test_mends_are_in_the_panels_words():
         "T1 shows the skull; click Segment again and let it be installed, or give brains without skull, or go on with "
         "“Find the brain: never” under Advanced"
     )
+
+
+def test_folders_that_a_crash_left_are_removed(tmp_path):
+    old, young = tmp_path / "LCKDSegment-old", tmp_path / "LCKDSegment-young"
+    for folder in (old, young, tmp_path / "another's"):
+        folder.mkdir()
+        (folder / "FLAIR.nrrd").write_bytes(b"patient")
+    os.utime(old, (time.time() - 2 * 86400,) * 2)
+    os.utime(tmp_path / "another's", (0, 0))
+    _remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["LCKDSegment-young", "another's"]
 
 
 def test_our_package_comes_before_another_one_installed(tmp_path):

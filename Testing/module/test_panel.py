@@ -57,7 +57,9 @@ def test_module_loads_without_torch(tmp_path):
         "import sys; sys.modules.update({'torch': None, 'monai': None, 'safetensors': None, 'PIL': None})\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
         "from host import boot\n"
-        f"module, widget = boot().loadModule({str(Path(__file__).parents[2] / 'LCKDSegment' / 'LCKDSegment.py')!r})\n"
+        "host = boot()\n"
+        f"module, widget = host.loadModule({str(Path(__file__).parents[2] / 'LCKDSegment' / 'LCKDSegment.py')!r})\n"
+        "host.enter('LCKDSegment')\n"
         "print(widget.ui.segmentButton.enabled, widget.ui.segmentButton.toolTip)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -388,7 +390,11 @@ def test_own_self_test(host, panel):
     assert "Segmentation in a child process" in host.dialogs.texts("delay")
 
 
-def test_reload(host, panel):
+def test_reload(host, panel, sequence):
     panel.onReload()
     settle(host)
-    assert slicer.modules.LCKDSegmentWidget is not panel
+    made_anew = slicer.modules.LCKDSegmentWidget
+    assert made_anew is not panel
+    load(sequence, "FLAIR")
+    settle(host)
+    assert list(made_anew.slots.nodes()) == ["FLAIR"], "Slicer does not enter the module again"

@@ -200,6 +200,48 @@ def test_a_renamed_result_is_kept_and_a_hidden_one_shown_again(reference, labels
     assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is second, f"named {second.GetName()}"
 
 
+def test_a_renamed_volume_does_not_rename_its_result(reference, labels):
+    first = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
+    reference.SetName("FLAIR of Miller")
+    held = result_nodes.make_room(slicer.mrmlScene, {reference.GetID()})
+    assert held is first
+    result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False, node=held)
+    assert first.GetName() == "FLAIR of Miller glioma" and not result_nodes.renamed(first)
+
+
+def test_another_studys_result_and_overlay_do_not_lie_over_this_ones(reference, labels, monkeypatch):
+    layers = []
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **given: layers.append(given))
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    overlay = slicer.util.addVolumeFromArray(np.zeros((3, 3, 3)), name="t1")
+    other = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="another patient's")
+    orphan_of = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="gone")
+    shown = [
+        result_nodes.show_result(slicer.mrmlScene, labels, volume, REPORT, nested=False)
+        for volume in (other, orphan_of, reference)
+    ]
+    slicer.mrmlScene.RemoveNode(orphan_of)
+    view.SetForegroundVolumeID(overlay.GetID())
+    result_nodes.show_alone(shown[2], reference, {reference.GetID(), overlay.GetID()})
+    assert [node.GetDisplayNode().GetVisibility() for node in shown] == [False, False, True]
+    assert layers[-1]["background"] is reference and "foreground" not in layers[-1], (
+        "an overlay of the same study stays"
+    )
+    view.SetForegroundVolumeID(other.GetID())
+    result_nodes.show_alone(shown[2], reference, {reference.GetID(), overlay.GetID()})
+    assert layers[-1]["foreground"] is None
+
+
+def test_a_result_whose_source_is_its_surface_has_its_volumes(reference, labels):
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, {**REPORT, "volumes_ml": {}}, nested=False)
+    made = result_nodes._volumes_ml(node)
+    assert node.GetSegmentation().CreateRepresentation("Closed surface")
+    node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    node.GetSegmentation().RemoveRepresentation("Binary labelmap")
+    measured = result_nodes.current_report(node)["volumes_ml"]
+    assert measured["WT"] == pytest.approx(made["WT"], rel=0.3), "surfaces are smooth"
+
+
 def test_a_result_is_of_its_reference(reference, labels):
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
     other = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="another patient")

@@ -86,6 +86,67 @@ def test_two_patients_stay_apart_when_a_saved_scene_is_opened(sequence, tmp_path
     assert "Miller" not in str(slicer.util.getNode("T1")), "no names of folders in the scene"
 
 
+def test_a_scene_saved_before_the_module_saw_it_does_not_tell_patients_apart(sequence, tmp_path):
+    for patient, modalities in {"Miller": ["T1"], "Smith": ["T1ce", "FLAIR"]}.items():
+        (tmp_path / patient).mkdir()
+        for modality in modalities:
+            copy = tmp_path / patient / f"{modality}.nii.gz"
+            shutil.copy(sequence(modality), copy)
+            slicer.util.loadVolume(str(copy))
+    slicer.util.saveScene(str(tmp_path / "two.mrb"))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(tmp_path / "two.mrb"))
+    proposal = propose(slicer.mrmlScene)
+    assert len(proposal.nodes) == 3 and proposal.patient_untold(proposal.nodes)
+    assert "saved scene" in proposal.doubts(proposal.nodes)[0]
+    assert not proposal.patient_untold({"FLAIR": proposal.nodes["FLAIR"]})
+    again = propose(slicer.mrmlScene)
+    assert again.patient_untold(again.nodes), "what was not known is not known later"
+
+
+def test_what_was_made_of_a_volume_is_of_its_study(sequence):
+    original = slicer.util.loadVolume(str(sequence("FLAIR")))
+    original.SetName("AX FLAIR")
+    add("AX FLAIR N4")
+    add("AX FLAIRless")
+    proposal = propose(slicer.mrmlScene)
+    studies = {slicer.mrmlScene.GetNodeByID(key).GetName(): study for key, study in proposal.study_of.items()}
+    assert studies["AX FLAIR N4"] == studies["AX FLAIR"] != studies["AX FLAIRless"]
+    assert not proposal.several_studies({"FLAIR": slicer.util.getNode("AX FLAIR N4"), "T2": original})
+
+
+def test_studies_are_called_by_their_folders(sequence, tmp_path):
+    for patient in ("Miller", "Smith"):
+        (tmp_path / patient).mkdir()
+        copy = tmp_path / patient / "FLAIR.nii.gz"
+        shutil.copy(sequence("FLAIR"), copy)
+        slicer.util.loadVolume(str(copy))
+    assert sorted(propose(slicer.mrmlScene).studies.values()) == ["Miller: FLAIR", "Smith: FLAIR"]
+
+
+def test_volumes_without_voxels_are_no_candidates():
+    for name, image in (("t1", None), ("t2", vtk.vtkImageData())):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        node.SetAndObserveImageData(image)
+    add("flair")
+    assert names(propose(slicer.mrmlScene)) == {"FLAIR": "flair"}
+
+
+def test_a_series_without_its_date_stays_with_its_study():
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "2024")
+    for name in ("T1", "FLAIR"):
+        node = add(name)
+        node.SetAttribute("DICOM.instanceUIDs", name)
+        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
+
+    class Database:
+        def instanceValue(self, uid, tag):
+            return {"0010,0020": "P", "0008,0020": "20240131" if uid == "T1" else ""}.get(tag, "")
+
+    assert set(names(propose(slicer.mrmlScene, Database()))) == {"T1", "FLAIR"}
+
+
 def test_dicom_tags_come_from_the_database():
     class Database:
         def instanceValue(self, uid, tag):

@@ -163,6 +163,24 @@ def test_wrong_option(refused, sequence):
     refused([sequence("T1"), "--device", "abacus"], "--device abacus")
 
 
+def test_an_option_cut_short(refused, sequence):
+    refused(["--t1c", sequence("T1ce")], "--t1c")
+
+
+def test_another_packages_broken_commands_stop_nothing(monkeypatch, capsys):
+    class Broken:
+        value = "old.cli:add_commands"
+
+        def load(self):
+            raise ImportError("no module named old")
+
+    monkeypatch.setattr("lckd.cli.entry_points", lambda group: [Broken()])
+    assert main(["model", "show"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["name"] == "compact"
+    assert "old.cli:add_commands are left out (no module named old)" in output.err
+
+
 def test_wrong_output_suffix(refused, sequence):
     refused([sequence("T1")], ".seg.nrrd", ".nii.gz", output="out/result.png")
 
