@@ -352,11 +352,16 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 result = self.logic.showResult(
                     job, self.logic.getParameterNode(), self.ui.nestedCheckBox.checked, jump=self._entered
                 )
+                elsewhere = {
+                    m for m, found in job.report["alignment"].items() if found["to_volume"] or found["refused"]
+                }
                 if self.ui.keepTransformsCheckBox.checked:
                     result_nodes.keep_alignment(slicer.mrmlScene, job.node_ids, job.report["alignment"])
+                    elsewhere = set()
                 reference = slicer.mrmlScene.GetNodeByID(job.node_ids[job.report["reference"]])
                 if self._entered:
-                    result_nodes.show_alone(result, reference, job.study_ids[job.report["reference"]])
+                    on_reference = {node_id for m, node_id in job.node_ids.items() if m not in elsewhere}
+                    result_nodes.show_alone(result, reference, job.study_ids[job.report["reference"]], on_reference)
                 else:  # the views show what the user has turned to meanwhile, perhaps another patient
                     slicer.util.showStatusMessage(_("{name} is ready").format(name=result.GetName()))
         finally:

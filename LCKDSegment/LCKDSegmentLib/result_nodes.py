@@ -59,20 +59,23 @@ def show_result(scene, labels: np.ndarray, reference, report: dict, nested: bool
     return node
 
 
-def show_alone(result, reference, study_ids: set[str]) -> None:
-    """Turn the slice views to a result's reference; hide what lies over it and is another study's (node IDs).
+def show_alone(result, reference, study_ids: set[str], on_reference: set[str]) -> None:
+    """Turn the slice views to a result's reference, and hide the results of other studies.
 
-    An overlay of the same study stays.
+    Args:
+        study_ids: the node IDs of the volumes of the result's study.
+        on_reference: of those the ones that lie as the reference does; views keep what they show of them.
     """
     scene = reference.GetScene()
     for other in results(scene):
         of = reference_of(other)
         if other is not result and (of is None or of.GetID() not in study_ids) and other.GetDisplayNode():
             other.GetDisplayNode().SetVisibility(False)
-    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene)
-    overlaid = {view.GetForegroundVolumeID() for view in views} - {None, ""}
-    layers = {} if overlaid <= study_ids else {"foreground": None}
-    slicer.util.setSliceViewerLayers(background=reference, fit=False, **layers)
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene):
+        if view.GetBackgroundVolumeID() not in on_reference:
+            view.SetBackgroundVolumeID(reference.GetID())
+        if view.GetForegroundVolumeID() not in on_reference:
+            view.SetForegroundVolumeID(None)
 
 
 def jump_to_tumour(labels: np.ndarray, reference) -> None:

@@ -272,7 +272,7 @@ def test_segment_by_clicking(running, host, tmp_path):
 def test_a_result_that_is_ready_elsewhere_leaves_the_views_alone(running, host, monkeypatch):
     """The user may look at another patient by then."""
     shown, told = [], []
-    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: shown.append(layers))
+    monkeypatch.setattr(result_nodes, "show_alone", lambda _, reference, *ids: shown.append(reference))
     monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, *_: told.append(text))
     monkeypatch.setattr(result_nodes, "jump_to_tumour", lambda *_: shown.append("jump"))
     running.exit()
@@ -282,7 +282,7 @@ def test_a_result_that_is_ready_elsewhere_leaves_the_views_alone(running, host, 
     assert running.ui.volumeTable.rowCount == 5
     running.ui.segmentButton.click()
     assert host.process(LONG, lambda: running.job is None)
-    assert shown[0] == "jump" and shown[1]["background"] is running.slots.nodes()["FLAIR"]
+    assert shown[0] == "jump" and shown[1] is running.slots.nodes()["FLAIR"]
 
 
 def test_edits_of_nested_regions_are_not_lost_unasked(running, host):

@@ -209,27 +209,26 @@ def test_a_renamed_volume_does_not_rename_its_result(reference, labels):
     assert first.GetName() == "FLAIR of Miller glioma" and not result_nodes.renamed(first)
 
 
-def test_another_studys_result_and_overlay_do_not_lie_over_this_ones(reference, labels, monkeypatch):
-    layers = []
-    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **given: layers.append(given))
+def test_another_studys_result_and_overlay_do_not_lie_over_this_ones(reference, labels):
     view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     overlay = slicer.util.addVolumeFromArray(np.zeros((3, 3, 3)), name="t1")
     other = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="another patient's")
-    orphan_of = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="gone")
+    gone = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="gone")
     shown = [
         result_nodes.show_result(slicer.mrmlScene, labels, volume, REPORT, nested=False)
-        for volume in (other, orphan_of, reference)
+        for volume in (other, gone, reference)
     ]
-    slicer.mrmlScene.RemoveNode(orphan_of)
-    view.SetForegroundVolumeID(overlay.GetID())
-    result_nodes.show_alone(shown[2], reference, {reference.GetID(), overlay.GetID()})
+    slicer.mrmlScene.RemoveNode(gone)
+    beside = {reference.GetID(), overlay.GetID()}
+    view.SetBackgroundVolumeID(overlay.GetID())
+    view.SetForegroundVolumeID(reference.GetID())
+    result_nodes.show_alone(shown[2], reference, beside, beside)
     assert [node.GetDisplayNode().GetVisibility() for node in shown] == [False, False, True]
-    assert layers[-1]["background"] is reference and "foreground" not in layers[-1], (
-        "an overlay of the same study stays"
-    )
+    layers = (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID())
+    assert layers == (overlay.GetID(), reference.GetID()), "what a reader has arranged of the study stays"
     view.SetForegroundVolumeID(other.GetID())
-    result_nodes.show_alone(shown[2], reference, {reference.GetID(), overlay.GetID()})
-    assert layers[-1]["foreground"] is None
+    result_nodes.show_alone(shown[2], reference, beside, {reference.GetID()})
+    assert (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()) == (reference.GetID(), None)
 
 
 def test_a_result_whose_source_is_its_surface_has_its_volumes(reference, labels):

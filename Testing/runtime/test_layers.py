@@ -68,6 +68,7 @@ def test_installed_wheel_works(tmp_path):
     (site / "zz_dependencies.pth").write_text("\n".join(here))
     command = [
         python,
+        "-I",
         "-c",
         "import lckd, sys; from lckd.cli import main; print(lckd.__file__); sys.exit(main(sys.argv[1:]))",
     ]
