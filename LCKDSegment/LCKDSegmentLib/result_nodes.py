@@ -221,10 +221,11 @@ def _mask(node, name: str) -> np.ndarray:
     shape = grid.GetDimensions()[::-1]
     segment, on_grid = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
     segmentation = node.GetSegmentation()
+    if not segmentation.GetSegment(name):
+        return np.zeros(shape, bool)
     if not segmentation.ContainsRepresentation(REPRESENTATION):  # a person has made the surfaces the source
         segmentation.CreateRepresentation(REPRESENTATION)
-    there = segmentation.GetSegment(name) and node.GetBinaryLabelmapRepresentation(name, segment)
-    if not there or segment.IsEmpty():
+    if not node.GetBinaryLabelmapRepresentation(name, segment) or segment.IsEmpty():
         return np.zeros(shape, bool)
     slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(segment, grid, on_grid)
     return vtk_to_numpy(on_grid.GetPointData().GetScalars()).reshape(shape) > 0
