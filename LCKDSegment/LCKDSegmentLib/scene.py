@@ -262,10 +262,13 @@ def _made_in_slicer(volume: NodeVolume) -> bool:
 
 
 def _study_of_origin(volume: NodeVolume, volumes: list[NodeVolume], found: dict[str, str]) -> str | None:
-    """The study of the volumes whose names begin this one's (``T1 N4`` was made of ``T1``), if they are of one."""
+    """The study of the volumes whose names begin this one's (``T1 N4`` was made of ``T1``), if they are of one.
+
+    ``T1_1`` is only another of that name.
+    """
 
     def begins(name: str) -> bool:
-        return bool(name and re.match(rf"{re.escape(name)}(_|\W|$)", volume.name))
+        return bool(name and re.match(rf"{re.escape(name)}(?=\W|_)(?!_\d+$)", volume.name))
 
     origins = [other for other in volumes if other.node.GetID() in found and begins(other.name)]
     longest = max((len(other.name) for other in origins), default=0)
