@@ -6,20 +6,19 @@ read; a pickle is never loaded.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from .anatomy import MODALITIES, REGIONS, subset_name, subsets
 from .architectures import wrong_architecture
 from .errors import InputError
-from .postprocessing import Rules
+from .postprocessing import LIMITS, Rules
 from .preprocessing import Preprocessing
 
 CARD, WEIGHTS = "model.json", "model.safetensors"
 FORMAT, READABLE = 3, (1, 2, 3)
 """Of model.json and its weights (lckd.weights): what is written, what is read."""
 DEFAULT_MODEL = "compact"
-LARGEST_RULE_ML = 10  # what a model may leave out by size
 
 # model.json's schema: dotted key -> type. All are required.
 SCHEMA = {
@@ -57,9 +56,9 @@ class Model:
 
     @property
     def rules(self) -> Rules:
-        """What the model leaves out by size; a card without them leaves out nothing."""
+        """What is done to the network's result; a card that does not name a rule does without it."""
         settings = self.card["inference"]
-        return Rules(settings.get("smallest_piece_ml", 0.0), settings.get("smallest_et_ml", 0.0))
+        return Rules(**{rule.name: settings[rule.name] for rule in fields(Rules) if rule.name in settings})
 
     @property
     def teachers(self) -> dict[str, str]:
@@ -152,9 +151,10 @@ def _wrong_values(card: dict):
         yield f"preprocessing.clip_percentiles {clip} are not two rising percentages"
     if not 0.3 <= spacing <= 5:
         yield f"preprocessing.spacing_mm {spacing} is not a usable voxel spacing"
-    for rule in ("smallest_piece_ml", "smallest_et_ml"):
-        if not isinstance(size := card["inference"].get(rule, 0.0), (int, float)) or not 0 <= size <= LARGEST_RULE_ML:
-            yield f"inference.{rule} {size} is not a size in mL"
+    for rule, (least, most) in LIMITS.items():
+        value = card["inference"].get(rule, least)
+        if not isinstance(value, (int, float)) or not least <= value <= most:
+            yield f"inference.{rule} {value} is not a number from {least} to {most}"
     for region, teacher in card["election"]["teachers"].items():
         if region not in REGIONS or teacher not in MODALITIES:
             yield f"election.teachers has {region}: {teacher}"

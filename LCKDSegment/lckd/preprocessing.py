@@ -16,6 +16,8 @@ from .anatomy import MODALITIES, REGION_LABELS
 TOLERANCE = 1e-3  # mm, and for direction cosines: less is rounding in a file's header
 UPRIGHT = 0.05  # direction cosines (3 degrees): less is how a head lies, and is not resampled away
 RIPPLE, EDGE_RIPPLE = 1e-3, 1e-2  # of the intensities' range: what splines leave of an even background, far and near
+OUTSIDE = 0.03  # of a head; more of it outside the reference is told
+END_MM, SECTION_MM2 = 10.0, 1500.0  # a volume that ends so far before the head, where that is still so wide, is told
 BRAIN_ML = 2000.0  # no adult brain is larger: more foreground than this means that the skull is still there
 
 
@@ -75,7 +77,8 @@ def prepare(
     """
     grid = working_grid(volumes[reference], settings.spacing_mm)
     prepared = Prepared(np.empty(0), (), grid, np.empty(0), ())
-    if not same_grid(volumes[reference], grid):
+    reference_lps = sitk.DICOMOrient(volumes[reference], "LPS")
+    if not same_grid(reference_lps, grid):
         prepared.steps.append(f"{reference}: resampled to {settings.spacing_mm:g} mm for the network")
     images, masks = {}, {}
     for name in (name for name in MODALITIES if name in volumes):
@@ -92,10 +95,10 @@ def prepare(
             images[name] = resample(like(image, oriented), grid, transform) if moved else image
             mask = like(foreground.astype(np.float32), oriented)
             masks[name] = resample(mask, grid, transform) > 0.5 if moved else foreground
-        if name != reference and not same_grid(volumes[name], volumes[reference]):
+        if not same_grid(oriented, reference_lps):
             prepared.steps.append(f"{name}: resampled to the grid of {reference}")
         outside = 1 - _millilitres(masks[name], grid) / max(1e-6, _millilitres(foreground, oriented))
-        if outside > 0.1 and name != reference:
+        if outside > OUTSIDE and name != reference:
             prepared.warnings.append(
                 f"{outside:.0%} of the head in {name} lies outside {reference}, on whose grid the result is: "
                 "tumour there is not in it"
@@ -183,16 +186,17 @@ def find_foreground(image: sitk.Image) -> tuple[np.ndarray, bool]:
     faces = [np.take(values, end, axis).ravel() for axis in range(3) for end in (0, -1)]
     faces = np.concatenate(faces)
     mask = values != _most_frequent(faces)
-    if _is_background(~mask):
-        return mask, _millilitres(mask, image) <= BRAIN_ML
+    even = _is_background(~mask)
+    if even and _millilitres(mask, image) <= BRAIN_ML:
+        return mask, True
     span = np.percentile(values[::2, ::2, ::2], 99.5) - float(values.min())
     if span > 0:
         step = RIPPLE * span
         apart = np.abs(values - step * _most_frequent(np.rint(faces / step)))
-        mask = apart > EDGE_RIPPLE * span
-        if _is_background(apart <= step) and _millilitres(mask, image) <= BRAIN_ML:
-            return mask, True
-    return values > _otsu(values), False
+        brain = apart > EDGE_RIPPLE * span
+        if _is_background(apart <= step) and _millilitres(brain, image) <= BRAIN_ML:
+            return brain, True
+    return (mask if even else values > _otsu(values)), False
 
 
 def _most_frequent(values: np.ndarray) -> float:
@@ -267,7 +271,7 @@ def _millilitres(mask: np.ndarray, image: sitk.Image) -> float:
 
 def _compare_coverage(masks: Mapping[str, np.ndarray], reference: str, prepared: Prepared) -> None:
     """Leave out a volume that shows nothing of the reference's head; warn of one that shows little of it."""
-    base = masks[reference]
+    base, spacing = masks[reference], prepared.grid.GetSpacing()[0]
     for name, mask in masks.items():
         common = np.count_nonzero(mask & base)
         overlap = common / max(1, min(np.count_nonzero(mask), np.count_nonzero(base)))
@@ -278,3 +282,17 @@ def _compare_coverage(masks: Mapping[str, np.ndarray], reference: str, prepared:
             prepared.warnings.append(
                 f"{name} covers only {share:.0%} of the head in {reference}, or is not lined up with it"
             )
+        else:
+            prepared.warnings += [f"{name} lacks {part} of {reference}" for part in _missing_ends(mask, base, spacing)]
+
+
+def _missing_ends(mask: np.ndarray, base: np.ndarray, spacing: float):
+    """Where a head (z, y, x along LPS) ends while ``base`` goes on: "the uppermost 25 mm of the head"."""
+    for axis, ends in enumerate((("lowest", "uppermost"), ("foremost", "hindmost"), ("rightmost", "leftmost"))):
+        others = tuple(other for other in range(3) if other != axis)
+        whole, seen = (np.count_nonzero(part, axis=others) for part in (base, mask & base))
+        large = whole * spacing**2 >= SECTION_MM2
+        for end, step in zip(ends, (1, -1), strict=True):
+            blank = np.cumprod((seen < 0.1 * whole)[large][::step])  # 1 until the first slice that it shows
+            if (depth := blank.sum() * spacing) >= END_MM:
+                yield f"the {end} {depth:.0f} mm of the head"

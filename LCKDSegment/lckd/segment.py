@@ -83,6 +83,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         prepared = prepare(images, reference_name, model.preprocessing, conditioned.transforms, conditioned.brain)
         for name, why in prepared.left_out.items():
             study.leave_out(name, why)
+            conditioned.forget(name)
         del images  # 36 MB each, and the network needs the room
     with stage("segment"):
         windows_done = partial(progress, "segment")
@@ -91,7 +92,9 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         )
     progress("write", 0, 1)  # timed by hand: the report, one of the files, holds the time
     started = time.perf_counter()
-    probabilities, notes = apply_rules(probabilities * prepared.foreground, model.rules, prepared.voxel_ml)
+    probabilities, notes, doubts = apply_rules(
+        probabilities * prepared.foreground, model.rules, prepared.voxel_ml, prepared.modalities
+    )
     if conditioned.brain and ends_at_mask(probabilities[0] > 0.5, prepared.foreground):
         conditioned.warnings.append("enhancing tumour lies at the edge of the brain found: part of it may be cut off")
     probabilities = on_reference(probabilities, prepared, reference)
@@ -106,8 +109,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         "seconds": seconds,
     }
     report = build_report(study, model, millilitres(labels, reference.GetSpacing()), run)
-    if place != device:
-        report["warnings"] += memory_notes
+    report["warnings"] = doubts + report["warnings"] + (memory_notes if place != device else [])
     segments = request.output.name.lower().endswith(SEGMENTATION)
     if request.probabilities:
         make_folder(request.probabilities)

@@ -88,6 +88,15 @@ def test_decathlon(images, brats, tmp_path):
         ({"channel_names": {"0": "PET"}, "labels": {"background": 0, "ET": 1}}, "'PET' is none of"),
         ({"channel_names": {"0": "T1"}, "labels": {"background": 0, "lesion": 1}}, "'lesion' is none of"),
         ({"channel_names": {"0": "T1"}}, "not a dataset.json"),
+        ({"channel_names": ["T1"], "labels": {"background": 0, "ET": 1}}, "not a dataset.json"),
+        ({"channel_names": {"first": "T1"}, "labels": {"background": 0, "ET": 1}}, "not a dataset.json"),
+        (
+            {"channel_names": {"0": "t1", "1": "T1w"}, "labels": {"background": 0, "ET": 1}},
+            "two of its channels are T1",
+        ),
+        ({"channel_names": {"0": "T1"}, "labels": {"WT": [1, 2], "TC": [2]}}, "its regions lack ET"),
+        ({"modality": {"0": "T1"}, "labels": {"1": "ET"}, "training": ["a.nii.gz"]}, "not a dataset.json"),
+        ({"modality": {"0": "T1"}, "labels": {"1": "ET"}, "training": [{"image": "a.nii.gz"}]}, "not a dataset.json"),
     ],
 )
 def test_what_is_not_understood_is_refused(tmp_path, facts, words):

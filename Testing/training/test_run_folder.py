@@ -15,7 +15,18 @@ from PIL import Image
 
 from lckd.cli import main
 from lckd.errors import InputError
-from lckd_training.run_folder import CHECKPOINT, LOCK, load_checkpoint, save_checkpoint, write_split
+from lckd_training.run_folder import (
+    CHECKPOINT,
+    LOCK,
+    LOSSES,
+    RECIPE,
+    SPLIT,
+    STATE,
+    load_checkpoint,
+    read_split,
+    save_checkpoint,
+    write_split,
+)
 from lckd_training.training import Run
 from small_phantoms import write_small_phantoms
 from tiny_runs import TINY, run
@@ -50,11 +61,49 @@ def test_a_run_leaves_what_says_how_it_went(whole):
     assert "iterations: 6" in (whole / "config.yaml").read_text()
 
 
-def test_a_damaged_checkpoint_is_a_line(tmp_path):
-    for content in (b"", b"no checkpoint", b"PK\x03\x04 nor this"):
+def test_a_damaged_checkpoint_is_a_line(whole, tmp_path):
+    state = (whole / CHECKPOINT).read_bytes()
+    for content in (b"", b"no checkpoint", b"PK\x03\x04 nor this", state[:5000], state[:-100]):
         (tmp_path / CHECKPOINT).write_bytes(content)
-        with pytest.raises(InputError, match="damaged"):
+        with pytest.raises(InputError, match=r"last\.pt: damaged"):
             load_checkpoint(tmp_path, torch.device("cpu"))
+    torch.save({"weights": torch.zeros(3)}, tmp_path / CHECKPOINT)  # another program's
+    with pytest.raises(InputError, match=r"last\.pt: damaged"):
+        load_checkpoint(tmp_path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (SPLIT, '{"training": ["Pha', "split.json: damaged"),
+        (SPLIT, '["Phantom_00_000"]', "split.json: damaged"),
+        (SPLIT, None, "split.json: is not there"),
+        (RECIPE, "name: [", "config.yaml: not valid YAML"),
+        (RECIPE, "", "config.yaml: not a recipe"),
+    ],
+)
+def test_a_damaged_run_folder_is_a_line(recipe, phantoms, whole, tmp_path, capsys, monkeypatch, name, content, words):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")  # or the command would start itself anew
+    out = shutil.copytree(whole, tmp_path / "run")
+    (out / name).unlink() if content is None else (out / name).write_text(content)
+    data = ["--data", str(phantoms)]
+    for arguments in (["train", recipe, "--out", out, "--resume"], ["export", out, "--out", tmp_path / "model"]):
+        assert main([*map(str, arguments), *data]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_split_says_who_was_trained_on(whole):
+    assert read_split(whole)["validation"] == ["Phantom_00_000"]
+
+
+def test_a_line_that_is_none_is_no_loss(recipe, phantoms, whole, tmp_path):
+    """As a crash may leave it; what is resumed writes the rest."""
+    out = shutil.copytree(whole, tmp_path / "run")
+    with (out / LOSSES).open("a") as stream:
+        stream.write("x,y\n")
+    run(recipe, phantoms, out, "iterations=7", resume=True)
+    rows = (out / LOSSES).read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(1, 8))
 
 
 def test_a_run_is_not_overwritten(recipe, phantoms, whole):
@@ -155,11 +204,16 @@ def test_resume_goes_on_with_the_runs_own_recipe(recipe, phantoms, tmp_path, mon
     assert done_iterations(tmp_path / "run") == 2
     assert main([*command, "--resume", "patch=64"]) == 2
     assert "was begun with patch=[32, 32, 32]" in capsys.readouterr().err
+    assert main([*command, "--resume", "iterations=1"]) == 2
+    assert "has done 2 iterations already" in capsys.readouterr().err
+    assert "iterations: 2" in (tmp_path / "run" / RECIPE).read_text()
+    assert main([*command, "--resume", "iteration=3"]) == 2
+    assert "lckd: iteration=3: unknown setting" in capsys.readouterr().err
     assert main(["train", str(recipe), "--out", str(tmp_path / "run"), "--resume"]) == 0  # it knows its data
 
 
 def test_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path, {"iteration": 1})
+    save_checkpoint(tmp_path, dict.fromkeys(STATE) | {"iteration": 1})
 
     def full(state, stream):
         stream.write(b"half")

@@ -283,7 +283,7 @@ def test_gradient_that_is_not_a_number_changes_nothing(phantoms, tmp_path):
         (["patch=[32,32,30]"], "does not divide"),
         (["architecture=large"], "choose compact, paper"),
         (["strategy=best"], "choose elected, fixed, all, none"),
-        (["smallest_et_ml=50"], "not a size from 0 to 10 mL"),
+        (["smallest_et_ml=50"], "must be from 0 to 10"),
         (["cross_entropy_weight=-1"], "cannot be negative"),
         (["single_teacher=perhaps"], "true or false"),
         (["pasted=50"], "share, from 0 to 1"),

@@ -3,6 +3,7 @@
 from statistics import fmean
 
 from lckd.anatomy import REGIONS
+from lckd.postprocessing import CUT
 from lckd.report import HOPELESS, NOTICE, where_any
 
 from .election import score_table
@@ -45,14 +46,22 @@ def method_words(training: dict) -> str:
 
 
 def rule_words(card: dict) -> str:
-    """What the model leaves out by size, in words."""
+    """What is done to the network's result, in words."""
     rules = card["inference"]
     words = []
     if rules["smallest_piece_ml"]:
         words.append(f"pieces under {rules['smallest_piece_ml']:g} mL beside a larger tumour are left out")
     if rules["smallest_et_ml"]:
         words.append(f"less than {rules['smallest_et_ml']:g} mL enhancing in a large core is counted as necrosis")
-    return ("By rule, " + "; ".join(words) + ".") if words else "Nothing is left out by size."
+    if rules["wt_cut"] != CUT:
+        words.append(f"whole tumour is what has a probability of at least {rules['wt_cut']:g} and joins what has 0.5")
+    if rules["least_core"]:
+        words.append(f"without T1ce a core is at least {rules['least_core']:g} of the whole tumour")
+    if rules["least_unenhanced_core"]:
+        words.append(f"where T1ce hardly enhances, at least {rules['least_unenhanced_core']:g}")
+    if rules["least_core"] or rules["least_unenhanced_core"]:
+        words[-1] += ": it is drawn where it is likeliest, and the report says that its extent is assumed"
+    return ("By rule, " + "; ".join(words) + ".") if words else "No rule is applied to the network's result."
 
 
 def late_words(elections: list[dict], iterations: int) -> str:
@@ -151,7 +160,7 @@ What T2 alone makes of phantoms with a tumour, the worst of three for each regio
 ## Teachers
 
 Elected on {"the held-out cases" if held else "cases that were trained on"} by the Dice of each sequence alone,
-before the rules of size, {when}.{late}
+before the rules, {when}.{late}
 
 {score_table(election["scores"], election["teachers"])}
 {plot}

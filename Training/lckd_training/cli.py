@@ -166,20 +166,21 @@ def _model_and_cases(options, cache: Path):
 
     from .data import patient, prepared_cases
     from .layouts import find_cases
-    from .run_folder import CHECKPOINT, RECORDS, SPLIT, averaged_network
+    from .run_folder import CHECKPOINT, RECORDS, SPLIT, averaged_network, read_split
 
     model, found = options.model, find_cases(options.data)
     if (model / CHECKPOINT).is_file():
         network, config, state = averaged_network(model)
-        split = model / SPLIT
+        records = model
         teachers = state["elections"][-1]["teachers"] if state["elections"] else {}
         window, rules, settings = config.window, config.rules, Preprocessing()
     else:
         loaded = load_model(model)
-        split = model / RECORDS / SPLIT
+        records = model / RECORDS
         network, window, settings = loaded.network(), loaded.window, loaded.preprocessing
         rules, teachers = loaded.rules, loaded.teachers
-    patients = {patient(name) for name in json.loads(split.read_text())["training"]} if split.is_file() else set()
+    trained = read_split(records)["training"] if (records / SPLIT).is_file() else []
+    patients = {patient(name) for name in trained}
     if trained_on := [case for case in found if patient(case.name) in patients]:
         print(
             f"lckd: {len(trained_on)} of the {len(found)} cases were trained on; their Dice flatters", file=sys.stderr

@@ -10,8 +10,8 @@ import yaml
 from lckd.anatomy import MODALITIES
 from lckd.architectures import KINDS, PAPER, SWITCHES, wrong_architecture
 from lckd.errors import InputError
-from lckd.model_folder import LARGEST_RULE_ML, three_edges
-from lckd.postprocessing import Rules
+from lckd.model_folder import three_edges
+from lckd.postprocessing import LIMITS, Rules
 
 CHOICES = {
     "architecture": KINDS,
@@ -24,7 +24,6 @@ CHOICES = {
     "precision": ("bf16-mixed", "32-true"),
 }
 SHARES = ("pasted", "unenhanced", "tumour_centred", "final_from")
-RULES = ("smallest_piece_ml", "smallest_et_ml")
 
 
 @dataclass
@@ -86,16 +85,19 @@ class Config:
     ema_teacher: bool = False  # what is taught comes from the running average of the weights
     guidance: str = "none"  # imagine the missing teachers' features: in one run (joint) or in the published stages
     guidance_weight: float = 0.1  # L1 between imagined and true features
-    # what the exported model leaves out, in mL (lckd.postprocessing); 0: nothing
+    # what the exported model does to the network's result (lckd.postprocessing); these switch it off
     smallest_piece_ml: float = 0.0
     smallest_et_ml: float = 0.0
+    wt_cut: float = 0.5
+    least_core: float = 0.0
+    least_unenhanced_core: float = 0.0
     # bookkeeping
     checkpoint_every: int = 100
     workers: int = 1
 
     @property
     def rules(self) -> Rules:
-        return Rules(self.smallest_piece_ml, self.smallest_et_ml)
+        return Rules(**{rule: getattr(self, rule) for rule in LIMITS})
 
     @property
     def network(self) -> dict:
@@ -121,17 +123,19 @@ class Config:
 
 def load_config(path: Path, overrides: list[str] = ()) -> Config:
     """The recipe of a YAML file with ``key=value`` overrides. Raises InputError for what it does not know."""
-    path = Path(path)
+    path, known = Path(path), [field.name for field in dataclasses.fields(Config)]
     if not path.is_file():
         raise InputError(f"{path}: no such recipe; see Training/configs")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise InputError(f"{path}: not a recipe; write its settings as lines of key: value")
         for override in overrides:
             key, separator, text = override.partition("=")
             if not separator:
                 raise InputError(f"{override}: an override is written key=value")
+            if key not in known:
+                raise InputError(f"{override}: unknown setting {key!r}; known are {', '.join(known)}")
             values[key] = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
@@ -207,8 +211,10 @@ def _out_of_range(config: Config):
         ("cannot be negative", lambda value: value >= 0, (*not_negative, *weights)),
         ("must be more than 0", lambda value: value > 0, ("dice_smooth", "learning_rate")),
         ("must be from 0 to below 1", lambda value: 0 <= value < 1, ("ema",)),
-        (f"is not a size from 0 to {LARGEST_RULE_ML} mL", lambda value: 0 <= value <= LARGEST_RULE_ML, RULES),
     )
+    for rule, (least, most) in LIMITS.items():
+        if not least <= getattr(config, rule) <= most:
+            yield f"{rule} {getattr(config, rule)}; it must be from {least} to {most}"
     for words, fits, keys in limits:
         for key in keys:
             if not fits(getattr(config, key)):

@@ -127,7 +127,7 @@ def read_channel(channel: Channel) -> sitk.Image:
         image = sitk.ReadImage(str(channel.path))
         return check_image(image[:, :, :, channel.index], channel.path)
     except (RuntimeError, IndexError, TypeError):
-        raise InputError(f"{channel.path}: has no volume {channel.index}; is it damaged?") from None
+        raise InputError(f"{channel.path}: has no volume {channel.index}; is it or dataset.json damaged?") from None
 
 
 def read_labels(path: Path, prepared: Prepared, coding: dict[str, int] | None) -> np.ndarray:

@@ -91,7 +91,7 @@ def found_and_true(
     """What the network finds in a case from these modalities, and the truth: booleans (3, z, y, x), ET, TC, WT."""
     channels = [case.modalities.index(name) for name in modalities]
     probabilities = predict(network, np.float32(case.images[channels]), modalities, window, device)
-    probabilities, _ = apply_rules(probabilities * case.foreground, rules, VOXEL_ML)
+    probabilities, _, _ = apply_rules(probabilities * case.foreground, rules, VOXEL_ML, modalities)
     return probabilities >= 0.5, labels_to_regions(np.asarray(case.labels), LABELS)
 
 

@@ -220,8 +220,10 @@ def pieces_table(rows: list[dict]) -> str:
 
 
 def worst_cases(rows: list[dict], count: int = 3) -> str:
-    """The cases done worst with all four sequences, region by region."""
+    """The cases done worst with all four sequences, region by region; empty where none has them all."""
     full = [row for row in rows if row["subset"] == "+".join(MODALITIES)]
+    if not full:
+        return ""
     lines = ["Worst with all four sequences:", ""]
     for region in REGIONS:
         worst = sorted(full, key=lambda row, r=region: row[r])[:count]

@@ -26,7 +26,19 @@ from .data import CachedCase, cached
 from .evaluation import evaluate, write_evaluation
 from .layouts import find_cases
 from .phantom import write_phantoms
-from .run_folder import CACHE, ELECTIONS, HISTORY, LOSSES, PLOT, RECIPE, RECORDS, SPLIT, averaged_network, read_recipe
+from .run_folder import (
+    CACHE,
+    ELECTIONS,
+    HISTORY,
+    LOSSES,
+    PLOT,
+    RECIPE,
+    RECORDS,
+    SPLIT,
+    averaged_network,
+    read_recipe,
+    read_split,
+)
 from .worst_cases import WorstCases
 
 LICENCE = "CC BY-NC 4.0; research use only"
@@ -82,7 +94,7 @@ def export(
         raise InputError(f"{history}: no such file; --history names a text for the card")
     history = history or done.records / HISTORY
     election = done.elections[-1] if done.elections else {"teachers": {}, "scores": {}, "iteration": 0}
-    split = json.loads((done.records / SPLIT).read_text())
+    split = read_split(done.records)
     if not (data or config.data):
         raise InputError(f"{run}: does not say where its data lie; name the folder with --data")
     partial = out.with_name(out.name + ".partial")
@@ -201,11 +213,11 @@ def healthy_millilitres(model: Path, picture: Path) -> dict[str, list[float]]:
 
 
 def keep_few_colours(picture: Path) -> None:
-    """Write a PNG anew in 256 colours: the card's pictures stay in repositories for good, and need no more."""
+    """Write a PNG anew in 128 colours: the card's pictures stay in repositories for good, and need no more."""
     from PIL import Image
 
     with Image.open(picture) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
     few.save(picture, "PNG", optimize=True)
 
 

@@ -122,12 +122,16 @@ def _described(folder: Path, description: Path) -> list[Case]:
     try:
         facts = json.loads(description.read_text(encoding="utf-8"))
         channels = facts.get("channel_names") or facts["modality"]
+        modalities = {int(number): _named(str(name), CHANNEL_NAMES, description) for number, name in channels.items()}
         coding = _coding(facts["labels"], description)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        if "channel_names" not in facts:
+            cases = [_decathlon(folder, entry, modalities, coding) for entry in facts.get("training", [])]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{description}: not a dataset.json of nnU-Net or Decathlon ({error!r})") from None
-    modalities = {int(number): _named(str(name), CHANNEL_NAMES, description) for number, name in channels.items()}
+    if twice := [name for name in MODALITIES if [*modalities.values()].count(name) > 1]:
+        raise InputError(f"{description}: two of its channels are {twice[0]}; name each as what it is")
     if "channel_names" not in facts:
-        return [_decathlon(folder, entry, modalities, coding) for entry in facts.get("training", [])]
+        return cases
     cases = []
     for label in sorted((folder / "labelsTr").glob("*.nii*")):
         name = label.name.split(".nii")[0]
@@ -154,6 +158,8 @@ def _coding(labels: dict, description: Path) -> dict[str, int]:
         regions = {
             _named(n, REGION_NAMES, description): set(v if isinstance(v, list) else [v]) for n, v in named.items()
         }
+        if lacking := REGION_NAMES.keys() - regions.keys():
+            raise InputError(f"{description}: its regions lack {min(lacking)}; it takes WT, TC and ET")
         parts = {"ED": regions["WT"] - regions["TC"], "NCR": regions["TC"] - regions["ET"], "ET": regions["ET"]}
         if any(len(values) != 1 for values in parts.values()):
             raise InputError(f"{description}: its regions do not tell NCR, ED and ET apart")

@@ -17,8 +17,9 @@ from torch import nn
 
 from lckd.architectures import build_network
 from lckd.errors import InputError
+from lckd.postprocessing import LIMITS
 
-from .config import Config, read_config
+from .config import Config, load_config
 from .data import patient
 from .distillation import NAMES
 from .election import Election
@@ -28,8 +29,10 @@ CHECKPOINT, RECIPE, SPLIT, LOCK, CACHE = "last.pt", "config.yaml", "split.json",
 RECORDS, HISTORY = "training", "history.md"
 """The part of a model folder that says how its run went, and what came before the run."""
 LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
+STATE = {"network", "average", "optimiser", "iteration", "elections"}
+"""What a checkpoint holds."""
 FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers"}
-FREE |= {"inference_window", "mirrored", "smallest_piece_ml", "smallest_et_ml"}
+FREE |= {"inference_window", "mirrored", *LIMITS}
 """Settings that a resumed run may change: how long it goes on and how it is kept. Staged guidance keeps its length."""
 
 
@@ -44,16 +47,35 @@ def sole_trainer(out: Path):
 
 
 def read_recipe(run: Path) -> Config:
-    """The recipe a run was begun with. Raises InputError when the folder has none."""
+    """The recipe a run was begun with. Raises InputError when the folder has none, or it is damaged."""
     path = Path(run) / RECIPE
     if not path.is_file():
         raise InputError(f"{run}: not a run folder, it has no {RECIPE}")
-    return read_config(yaml.safe_load(path.read_text()), path)
+    return load_config(path)
 
 
 def write_recipe(config: Config, data: Path, run: Path) -> None:
     whole = {**config.as_dict(), "data": str(Path(data).resolve())}
     write_whole(run / RECIPE, yaml.safe_dump(whole, sort_keys=False))
+
+
+def read_split(records: Path) -> dict[str, list[str]]:
+    """The cases that were trained on (``training``) and those held out (``validation``), by name.
+
+    Args:
+        records: a run folder, or the records in a model folder.
+
+    Raises:
+        InputError: there is no such file, or it is damaged.
+    """
+    path = Path(records) / SPLIT
+    try:
+        names = json.loads(path.read_text())
+        return {part: [*names[part]] for part in ("training", "validation")}
+    except FileNotFoundError:
+        raise InputError(f"{path}: is not there, so nobody knows what was held out; get the folder again") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: damaged, so nobody knows what was held out; get the folder again") from None
 
 
 def write_split(training: list[str], validation: list[str], run: Path, resume: bool) -> None:
@@ -63,7 +85,7 @@ def write_split(training: list[str], validation: list[str], run: Path, resume: b
         InputError: a resumed run would go on with other cases.
     """
     names = {"training": training, "validation": validation}
-    if resume and (before := json.loads((run / SPLIT).read_text()))["training"] != training:
+    if resume and (before := read_split(run))["training"] != training:
         changed = [f"{name} for one" for name in sorted({*before["training"]} ^ {*training})] or ["their order"]
         raise InputError(f"{run}: the cases to train on have changed ({changed[0]}); give the data as it was")
     digest = hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()
@@ -78,7 +100,7 @@ def check_unseen(held_out: list[str], initial: str) -> None:
     split = Path(initial) / RECORDS / SPLIT
     if not (initial and split.is_file()):
         return
-    before = json.loads(split.read_text())
+    before = read_split(split.parent)
     known = {patient(name) for name in before["training"]}
     if seen := [name for name in held_out if patient(name) in known]:
         raise InputError(
@@ -89,7 +111,9 @@ def check_unseen(held_out: list[str], initial: str) -> None:
 
 def check_same_recipe(config: Config, out: Path, may_change: Collection[str] = FREE) -> None:
     """Raise InputError when a resumed run's recipe differs in more than how long and how it is kept."""
-    load_checkpoint(out, torch.device("cpu"))
+    done = load_checkpoint(out, torch.device("cpu"))["iteration"]
+    if config.iterations < done:
+        raise InputError(f"{out}: has done {done} iterations already; iterations={config.iterations} comes too late")
     stored = read_recipe(out).as_dict()
     for key, value in config.as_dict().items():
         free = key in may_change and not (key == "iterations" and config.guidance == "staged")
@@ -98,16 +122,19 @@ def check_same_recipe(config: Config, out: Path, may_change: Collection[str] = F
 
 
 def load_checkpoint(run: Path, device: torch.device) -> dict:
-    """The last checkpoint of a run folder. Raises InputError when there is none."""
+    """The last checkpoint of a run folder. Raises InputError when there is none, or it is damaged."""
     path = Path(run) / CHECKPOINT
     if not path.is_file():
         raise InputError(f"{run}: no checkpoint ({CHECKPOINT}) in this folder; train first, without --resume")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if "memory" in str(error):
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not (isinstance(state, dict) and state.keys() >= STATE):
+            raise EOFError
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        if "memory" in str(error) or isinstance(error, PermissionError):
             raise
         raise InputError(f"{path}: damaged; the run cannot go on from it, begin anew in another --out") from None
+    return state
 
 
 def save_checkpoint(run: Path, state: dict) -> None:
@@ -156,7 +183,8 @@ class Logs:
         head, rows = ",".join(["iteration", *NAMES]) + "\n", []
         if (out / LOSSES).exists() and iteration:
             _, *rows = (out / LOSSES).read_text().splitlines(keepends=True)
-            rows = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= iteration]
+            numbers = {str(number) for number in range(1, iteration + 1)}
+            rows = [row for row in rows if row.endswith("\n") and row.split(",")[0] in numbers]
         write_whole(out / LOSSES, head + "".join(rows))
         if (out / ELECTIONS).exists() or elections:
             write_whole(out / ELECTIONS, "".join(json.dumps(asdict(e)) + "\n" for e in elections))

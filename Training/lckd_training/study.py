@@ -21,7 +21,7 @@ from .election import NO_RULES, elect
 from .evaluation import evaluate, mean_dice, scores_alone, summarise
 from .export import held_out
 from .layouts import find_cases
-from .run_folder import CACHE, CHECKPOINT, SPLIT, averaged_network, check_same_recipe, write_whole
+from .run_folder import CACHE, CHECKPOINT, averaged_network, check_same_recipe, read_split, write_whole
 from .training import train
 
 MAY_CHANGE = ("data", "checkpoint_every", "workers")  # in a study that goes on, where all must have one length
@@ -69,7 +69,7 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
     cache = run.parent / CACHE  # one for all the runs
     train(config, data, run, resume=begun, echo=echo, cache=cache)
     network, *_ = averaged_network(run)
-    cases = held_out(json.loads((run / SPLIT).read_text()), data, cache)
+    cases = held_out(read_split(run), data, cache)
     rows = evaluate(network, cases, config.window, choose_device("auto"), NO_RULES, lambda words: None, dice_only=True)
     found = {"summary": summarise(rows), "teachers": elect(scores_alone(rows), {}, 0).teachers, **facts}
     write_whole(result, json.dumps(found))

@@ -5,7 +5,6 @@ Lightning Fabric brings devices, precision and several processes (``torchrun``).
 run repeats nothing, and several processes see what one would have seen.
 """
 
-import json
 import math
 import time
 from contextlib import nullcontext
@@ -34,11 +33,11 @@ from .processes import any_process, ignore_interrupts, interruptions, print_noth
 from .run_folder import (
     CACHE,
     CHECKPOINT,
-    SPLIT,
     Logs,
     check_same_recipe,
     check_unseen,
     load_checkpoint,
+    read_split,
     save_checkpoint,
     sole_trainer,
     write_recipe,
@@ -76,7 +75,7 @@ def train(
     validation = config.validation_cases
     if resume:
         check_same_recipe(config, out)
-        validation = json.loads((out / SPLIT).read_text())["validation"]
+        validation = read_split(out)["validation"]
     groups = split(found, validation, config.seed)
     if first:
         out.mkdir(parents=True, exist_ok=True)
