@@ -15,7 +15,7 @@ from . import brain as extraction
 from .errors import InputError
 from .geometry import Geometry
 from .preprocessing import coarse, find_foreground, head_mask
-from .registration import Alignment, align
+from .registration import Alignment, align, shared_information
 
 AUTO, ALWAYS, NEVER = CHOICES = ("auto", "always", "never")
 """Whether a step is done: where it is missing, at all events, not at all."""
@@ -25,6 +25,10 @@ PREPARED_HERE = "the brain was found by a program: look at its edge before you t
 MAY_SHOW_SKULL = (
     "only part of the head is in it, so whether it shows the skull cannot be told; if it does, say --brain always"
 )
+# Shared information. Of 264 pairs of one patient's volumes (BraTS) none has less than 0.10, with slices of 5 mm 0.09;
+# of 45 pairs of two patients' 33 have less than 0.08. With skull: one study's three pairs, the least 0.06.
+SAME_BRAIN, SAME_HEAD = 0.08, 0.05
+OTHER_HEAD = "it may be of another patient, or not lined up; compare them by eye"
 WHOLE_MM = 130.0  # a brain with all its skull is longer than this in every direction
 OUTSIDE = 0.05  # of the brain; more outside the reference is told
 HEAD_MM = 60.0  # the shortest edge of a field of view that holds enough of a head
@@ -50,6 +54,10 @@ class Conditioned:
         """Modality -> from reference points to the volume's points (LPS, mm), where that is not the identity."""
         return {name: found.transform for name, found in self.alignments.items() if found.transform}
 
+    def forget(self, name: str) -> None:
+        """Drop what was said of how a volume lies, because it is of no use anyhow."""
+        self.warnings = [words for words in self.warnings if not words.startswith(f"{name} ")]
+
 
 def condition(images: Mapping[str, sitk.Image], reference: str, register: str, brain: str) -> Conditioned:
     """Line up a study's volumes (modality -> 3-D float32 image) with the reference and find the brain.
@@ -74,9 +82,12 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
     done = Conditioned()
     if not extract:  # else the brain found cuts it, skull or not
         done.warnings += [f"{name}: {MAY_SHOW_SKULL}" for name in doubtful]
-    for name, image in images.items():
-        if name != reference and register != NEVER:
-            _align(name, image, reference, images[reference], register == ALWAYS, done)
+    for name in (name for name in images if name != reference):
+        if register != NEVER:
+            _align(name, images[name], reference, images[reference], register == ALWAYS, done)
+        least = SAME_HEAD if skull[reference] or skull[name] else SAME_BRAIN
+        if shared_information(images[reference], images[name], done.transforms.get(name)) < least:
+            done.warnings.append(f"{name} has little in common with {reference}: {OTHER_HEAD}")
     if extract:
         with_skull = {name: image for name, image in images.items() if brain == ALWAYS or skull[name]}
         _find_brain(images, reference, with_skull, brains, done)
@@ -104,7 +115,10 @@ def describe(image: sitk.Image) -> str:
 def refuse_other_things(image: sitk.Image, name: str) -> None:
     """Raise InputError for what is plainly no MR volume of one head: CT, a slab, two heads."""
     values = sitk.GetArrayViewFromImage(image)
-    if values.min() <= HOUNSFIELD_AIR and np.mean(values <= HOUNSFIELD_AIR) > 0.05:
+    air = values[values <= HOUNSFIELD_AIR]
+    # An MR volume whose background was painted has one value there, and none below 0 elsewhere.
+    painted = air.size and (air == air[0]).all() and values[values > HOUNSFIELD_AIR].min(initial=0) >= 0
+    if air.size > 0.05 * values.size and not painted:
         raise InputError(f"{name}: its values are Hounsfield units, as of a CT; give an MR volume")
     extent = Geometry.of(image).shortest
     if extent < HEAD_MM and shows_skull(image):

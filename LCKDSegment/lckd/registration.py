@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .preprocessing import coarse, find_foreground, head_mask
+from .preprocessing import coarse, find_foreground, head_mask, like
 
 LINED_UP = 1.5  # mm: a coarse search that moves the head less than this finds noise, and nothing is moved
 FARTHEST, STEEPEST = 60.0, 35.0  # mm and degrees: a patient in one scanner does not move more between two sequences
-COARSE, FINE = 4.0, 2.0  # mm: the grids on which is searched
+COARSE, MIDDLE, FINE = 4.0, 3.0, 2.0  # mm: the grids on which is searched, and (the middle one) compared
 BINS = 32
 
 
@@ -55,7 +55,7 @@ def align(reference: sitk.Image, volume: sitk.Image, always: bool = False) -> Al
     rough, points = _rough(reference, volume)
     if displacement(rough, points) < LINED_UP and not always:
         return Alignment()
-    fixed, moving = (coarse(image, FINE) for image in (reference, volume))
+    fixed, moving = (_even(coarse(image, FINE)) for image in (reference, volume))
     found = _search(fixed, moving, rough, [(2, 2.0), (1, 1.0)], iterations=200, precision=0.001)
     moved, turned = displacement(found, points), np.rad2deg(_angle(found))
     if moved > FARTHEST or turned > STEEPEST:
@@ -71,6 +71,24 @@ def misalignment(reference: sitk.Image, volume: sitk.Image) -> float:
     return offset if offset >= LINED_UP else 0.0
 
 
+def shared_information(reference: sitk.Image, volume: sitk.Image, transform: sitk.Transform | None) -> float:
+    """The mutual information of two volumes in the reference's head over their mean entropy, from 0 to 1.
+
+    Not a number where they do not overlap. ``transform`` is as in ``Alignment``.
+    """
+    fixed, moving = (_even(coarse(image, MIDDLE)) for image in (reference, volume))
+    low = float(sitk.GetArrayViewFromImage(moving).min())
+    carried = sitk.Resample(moving, fixed, transform or sitk.Transform(), sitk.sitkLinear, low - 1)
+    values = sitk.GetArrayViewFromImage(carried)
+    seen = find_foreground(fixed)[0] & (values >= low)
+    counts = np.histogram2d(sitk.GetArrayViewFromImage(fixed)[seen], values[seen], BINS)[0]
+    if not counts.any():
+        return float("nan")
+    both = counts / counts.sum()
+    first, second, joint = (-np.sum(p[p > 0] * np.log(p[p > 0])) for p in (both.sum(1), both.sum(0), both))
+    return float(2 * (first + second - joint) / max(1e-9, first + second))
+
+
 def displacement(transform: sitk.Transform, points: np.ndarray) -> float:
     """Mean distance in mm by which a transform moves points (n, 3)."""
     moved = np.array([transform.TransformPoint(point) for point in points.tolist()])
@@ -79,7 +97,7 @@ def displacement(transform: sitk.Transform, points: np.ndarray) -> float:
 
 def _rough(reference: sitk.Image, volume: sitk.Image) -> tuple[sitk.Euler3DTransform, np.ndarray]:
     """A quick search on coarse images, and points of the reference's head."""
-    fixed, moving = (coarse(image, COARSE) for image in (reference, volume))
+    fixed, moving = (_even(coarse(image, COARSE)) for image in (reference, volume))
     points = _head_points(fixed)
     return _search(fixed, moving, _start(fixed, moving, points), [(1, 2.0)], iterations=40, precision=0.1), points
 
@@ -100,6 +118,14 @@ def _start(fixed: sitk.Image, moving: sitk.Image, points: np.ndarray) -> sitk.Eu
     if covered < 0.4:
         transform.SetTranslation((_head_points(moving).mean(axis=0) - centre).tolist())
     return transform
+
+
+def _even(image: sitk.Image) -> sitk.Image:
+    """An image without what would fill the histogram: spikes, and a background that is not the darkest (z-scores)."""
+    head, stripped = find_foreground(image)
+    values = sitk.GetArrayFromImage(image)
+    low, high = np.percentile(values[head], (0.5, 99.5)) if head.any() else (0.0, 0.0)
+    return like(np.where(head, np.clip(values, low, high), low) if stripped else np.minimum(values, high), image)
 
 
 def _search(

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from itertools import combinations, permutations
 from math import log
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from .anatomy import MODALITIES
@@ -69,7 +70,15 @@ class Study:
             return self._read(modality)
 
     def compare_with(self, images: Mapping[str, sitk.Image]) -> None:
-        """Look at the images (modality -> image); warn of one that looks like another sequence or lies anyhow."""
+        """Look at the images (modality -> image); warn of one that looks like another sequence or lies anyhow.
+
+        Raises:
+            InputError: two of them are one image.
+        """
+        for (one, image), (other, same) in combinations(images.items(), 2):
+            if image.GetSize() == same.GetSize() and np.array_equal(*map(sitk.GetArrayViewFromImage, (image, same))):
+                names = f"“{self.volumes[one].name}” ({one}) and “{self.volumes[other].name}” ({other})"
+                raise InputError(f"{names} hold the same image; leave out the one that is wrong")
         for modality in images:
             if not (volume := self.volumes[modality]).tells_orientation:
                 self.warnings.append(
