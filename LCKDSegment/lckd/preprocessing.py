@@ -224,8 +224,11 @@ def normalise(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> n
     So the background, the network's zero padding and the darkest tissue are the same value, and a voxel inside the
     brain that a coarse scaling has rounded to 0 does not stand out.
     """
-    low, deviation, clipped = _scale(image, mask, settings)
-    return np.where(mask, (clipped - low) / deviation, 0).astype(np.float32)
+    low, deviation, values = _scale(image, mask, settings)
+    values -= low  # in place: new memory of this size costs more than the arithmetic
+    values /= deviation
+    values *= mask
+    return values
 
 
 def _scale(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> tuple[float, float, np.ndarray]:
@@ -283,7 +286,9 @@ def _compare_coverage(masks: Mapping[str, np.ndarray], reference: str, prepared:
                 f"{name} covers only {share:.0%} of the head in {reference}, or is not lined up with it"
             )
         else:
-            prepared.warnings += [f"{name} lacks {part} of {reference}" for part in _missing_ends(mask, base, spacing)]
+            half = np.s_[::2, ::2, ::2]  # is enough, in an eighth of the time
+            ends = _missing_ends(mask[half], base[half], 2 * spacing)
+            prepared.warnings += [f"{name} lacks {part} of {reference}" for part in ends]
 
 
 def _missing_ends(mask: np.ndarray, base: np.ndarray, spacing: float):
