@@ -116,6 +116,6 @@ def _extend_core(probabilities: np.ndarray, rules: Rules, voxel_ml: float, modal
     found_ml, wanted_ml, whole_ml = (count * voxel_ml for count in (found, wanted, size))
     doubt = (
         f"the network saw {found_ml:.1f} mL of tumour core in {whole_ml:.1f} mL of whole tumour; {why}, and such "
-        f"gliomas had more in training: {wanted_ml:.1f} mL were drawn where likeliest, so its extent is an assumption"
+        f"gliomas had more in training: {wanted_ml:.1f} mL of core are drawn where likeliest; its extent is assumed"
     )
     return [doubt]

@@ -105,7 +105,7 @@ def test_oedema_alone_gets_a_core_where_it_is_likeliest(modalities, share, why):
     assert found(result)[2] == 30**3
     assert share * 30**3 <= core.sum() < (share + 1 / 30) * 30**3  # a slice of x is equally likely throughout
     assert core[whole].sum() == core.sum() and np.argwhere(core)[:, 2].max() < 30 * share
-    assert len(doubts) == 1 and why in doubts[0] and "assumption" in doubts[0] and "0.0 mL of tumour core" in doubts[0]
+    assert len(doubts) == 1 and why in doubts[0] and "assumed" in doubts[0] and "0.0 mL of tumour core" in doubts[0]
 
 
 def test_a_core_that_enhances_or_is_large_enough_stays():
