@@ -123,9 +123,12 @@ def _start(fixed: sitk.Image, moving: sitk.Image, points: np.ndarray) -> sitk.Eu
 def _even(image: sitk.Image) -> sitk.Image:
     """An image without what would fill the histogram: spikes, and a background that is not the darkest (z-scores)."""
     head, stripped = find_foreground(image)
+    if not head.any():
+        return image
     values = sitk.GetArrayFromImage(image)
-    low, high = np.percentile(values[head], (0.5, 99.5)) if head.any() else (0.0, 0.0)
-    return like(np.where(head, np.clip(values, low, high), low) if stripped else np.minimum(values, high), image)
+    low, high = np.percentile(values[head], (0.5, 99.5))
+    even = np.where(head, np.clip(values, low, high), low) if stripped else np.minimum(values, high)
+    return like(even.astype(np.float32), image)
 
 
 def _search(

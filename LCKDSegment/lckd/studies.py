@@ -75,8 +75,8 @@ class Study:
         Raises:
             InputError: two of them are one image.
         """
-        for (one, image), (other, same) in combinations(images.items(), 2):
-            if image.GetSize() == same.GetSize() and np.array_equal(*map(sitk.GetArrayViewFromImage, (image, same))):
+        for (one, image), (other, twin) in combinations(images.items(), 2):
+            if image.GetSize() == twin.GetSize() and np.array_equal(*map(sitk.GetArrayViewFromImage, (image, twin))):
                 names = f"“{self.volumes[one].name}” ({one}) and “{self.volumes[other].name}” ({other})"
                 raise InputError(f"{names} hold the same image; leave out the one that is wrong")
         for modality in images:
