@@ -119,13 +119,14 @@ def test_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(recipe, phanto
     assert 0 < state["iteration"] < 6
 
 
-def test_ctrl_c_ends_the_iteration_and_saves_it(recipe, phantoms, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_iteration_and_saves_it(recipe, phantoms, whole, tmp_path, monkeypatch, number):
     """Also where it comes while teachers are elected: the election is held, and the resumed run is the whole one."""
     elect_ = Run.elect
 
     def interrupted(self):
         if self.iteration == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         elect_(self)
 
     monkeypatch.setattr(Run, "elect", interrupted)

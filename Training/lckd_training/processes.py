@@ -42,7 +42,7 @@ def start_fabric(config: Config) -> Fabric:
 
 @contextmanager
 def interruptions():
-    """Turn the first Ctrl-C into an event to look at; where this is not the main thread, none comes.
+    """Turn the first Ctrl-C, or SIGTERM of a cluster, into an event to look at; none comes but in the main thread.
 
     One within ECHO of it is the same one: the terminal sends it to every process, and torchrun passes its own on.
     """
@@ -59,16 +59,18 @@ def interruptions():
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Of the processes that make samples: Ctrl-C is for the one that trains, which still wants theirs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Of the processes that make samples: Ctrl-C or SIGTERM is for the one that trains, which still wants theirs."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def any_process(fabric: Fabric, here: bool) -> bool:

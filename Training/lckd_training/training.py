@@ -202,7 +202,7 @@ class Run:
     def fit(self, samples: Samples) -> None:
         """Go on from where the run stands to the end of the schedule, saving as it goes.
 
-        Ctrl-C ends the iteration at hand, saves and raises KeyboardInterrupt; a second one ends at once.
+        Ctrl-C or SIGTERM ends the iteration at hand, saves and raises KeyboardInterrupt; a second one ends at once.
         """
         config, fabric = self.config, self.fabric
         mine = range(fabric.global_rank, config.batch, fabric.world_size)
