@@ -195,7 +195,7 @@ def test_export_gives_a_model_that_segments(whole, phantoms, tmp_path, monkeypat
     assert Image.open(tmp_path / "model" / "evaluation" / "heat_map.png").size[1] > 15 * 20
     assert Image.open(tmp_path / "model" / "evaluation" / "healthy_phantom.png").width > 1200
     told = (tmp_path / "model" / "README.md").read_text()
-    assert re.search(r"it takes for tumour, in mL: T1\+T1ce\+T2\+FLAIR \d+\.\d; T1ce \d+\.\d; FLAIR \d+\.\d\.", told)
+    assert re.search(r"in mL. It should be 0:\n\n(\|.*\n){6}\| T1\+T1ce\+T2\+FLAIR \| \d+\.\d \|", told)
     assert "subsets without the region's teacher" in told
     assert "(elected teachers)" in told and "Baid" not in told  # phantoms are no BraTS
     assert load_config(whole / "config.yaml", ["initial="]).initial == ""

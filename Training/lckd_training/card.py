@@ -102,16 +102,31 @@ def hopeless_words(summary: dict[str, dict[str, dict]]) -> str:
     return f", above all from {', '.join(hopeless)} (below {HOPELESS} where there is any)" if hopeless else ""
 
 
-def healthy_words(healthy: dict[str, list[float]], data: str) -> str:
-    """What was taken for tumour in healthy phantoms, by the sequences given."""
-    taken = "; ".join(f"{subset} {', '.join(f'{v:.1f}' for v in volumes)}" for subset, volumes in healthy.items())
+def healthy_words(phantoms: dict[str, list[float]], halves: dict[str, list[float]], data: str) -> str:
+    """What was taken for tumour in healthy phantoms and in mirrored healthy halves, by the sequences given (mL)."""
     kind = " (phantoms are among the training cases, too)" if "Phantom" in data else ""
-    count = len(next(iter(healthy.values())))
-    return f"In {count} phantoms of healthy brains{kind} it takes for tumour, in mL: {taken}. It should be 0."
+    mirrored = ""
+    if halves:
+        mirrored = " and in brains made of the half of a held-out case that has no tumour and its mirror image"
+    lines = [
+        f"What it takes for tumour in phantoms of healthy brains{kind}{mirrored}, in mL. It should be 0:",
+        "",
+        "| sequences | phantoms |" + (" mirrored halves |" if halves else ""),
+        "|---|---|" + ("---|" if halves else ""),
+    ]
+    for subset, volumes in phantoms.items():
+        cells = [volumes, *([halves.get(subset, [])] if halves else [])]
+        lines.append(f"| {subset} | " + " | ".join(", ".join(f"{v:.1f}" for v in cell) for cell in cells) + " |")
+    return "\n".join(lines)
 
 
-def card_text(card: dict, rows: list[dict], healthy: dict[str, list[float]], elections: list[dict], told: str) -> str:
-    """The model card: what it is, how good, how it fails, how it was made; ``told`` is what came before the run."""
+def card_text(card: dict, rows: list[dict], healthy: tuple[dict, dict], elections: list[dict], told: str) -> str:
+    """The model card: what it is, how good, how it fails, how it was made.
+
+    Args:
+        healthy: what is found in healthy phantoms and in mirrored halves, see ``healthy_words``.
+        told: what came before the run.
+    """
     training, election = card["training"], card["election"]
     brats = "brats" in f"{training['data']} {election['validation_cases']}".lower()
     plot = f"\n![The elections of the run]({RECORDS}/{PLOT})\n" if len(training["elections"]) > 1 else ""
@@ -149,7 +164,9 @@ HD95 and counts of pieces stand in [evaluation/evaluation.md](evaluation/evaluat
 
 {worst_cases(rows)}
 {enhancement_words(rows, card["expected_dice"])}
-{healthy_words(healthy, training["data"])} The worst, as `lckd segment` draws it:
+{healthy_words(*healthy, training["data"])}
+
+The worst of the phantoms, as `lckd segment` draws it:
 
 ![A healthy phantom]({HEALTHY})
 

@@ -23,7 +23,7 @@ CHOICES = {
     "guidance": ("none", "joint", "staged"),
     "precision": ("bf16-mixed", "32-true"),
 }
-SHARES = ("pasted", "unenhanced", "tumour_centred", "final_from")
+SHARES = ("healthy", "pasted", "unenhanced", "tumour_centred", "final_from")
 
 
 @dataclass
@@ -65,6 +65,9 @@ class Config:
         default_factory=list
     )  # of elections and the exported model; empty: as final_patch
     tumour_centred: float = 0.67  # share of patches centred on a tumour voxel
+    healthy: float = (
+        0.0  # share of samples of which the tumour's half is replaced by the other's mirror image (healthy)
+    )
     pasted: float = 0.0  # share of samples that get another case's tumour somewhere in the brain (pasting)
     unenhanced: float = 0.0  # share of samples shown as if the tumour took up no contrast agent (enhancement)
     sampling: str = "uniform"  # which subsets are decoded: see sampling.draw_views

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
@@ -23,7 +24,9 @@ from lckd.weights import packed, unpacked
 from .card import HEALTHY, card_text
 from .config import Config
 from .data import CachedCase, cached
+from .election import VOXEL_ML, found_and_true
 from .evaluation import evaluate, write_evaluation
+from .healthy import healthy_twin
 from .layouts import find_cases
 from .phantom import write_phantoms
 from .run_folder import (
@@ -42,7 +45,7 @@ from .run_folder import (
 from .worst_cases import WorstCases
 
 LICENCE = "CC BY-NC 4.0; research use only"
-HEALTHY_SUBSETS = (MODALITIES, ("T1ce",), ("FLAIR",))
+HEALTHY_SUBSETS = (*((name,) for name in MODALITIES), MODALITIES)
 PHANTOMS = 3  # healthy ones, and ones with a tumour
 
 
@@ -157,7 +160,8 @@ def export(
     draw_failures(network, config, partial / "evaluation")
     for picture in partial.rglob("*.png"):
         keep_few_colours(picture)
-    (partial / "README.md").write_text(card_text(card, rows, healthy, done.elections, told))
+    halves = halves_millilitres(network, cases, config)
+    (partial / "README.md").write_text(card_text(card, rows, (healthy, halves), done.elections, told))
     shutil.rmtree(partial / CACHE, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
@@ -209,6 +213,22 @@ def healthy_millilitres(model: Path, picture: Path) -> dict[str, list[float]]:
                 if volume > most:
                     worst, most = replace(request, picture=picture), volume
         segment(worst)
+    return found
+
+
+def halves_millilitres(network: nn.Module, cases: list[CachedCase], config: Config) -> dict[str, list[float]]:
+    """The same in brains made of a case's half without a tumour and its mirror image, outside what is left of it."""
+    twins = [twin for case in cases if (twin := healthy_twin(case, Preprocessing()))]
+    found: dict[str, list[float]] = {}
+    for twin in twins:
+        for subset in HEALTHY_SUBSETS:
+            if set(subset) <= set(twin.modalities):
+                regions, truth = found_and_true(
+                    network, twin, subset, config.window, choose_device("auto"), config.rules
+                )
+                whole = REGIONS.index("WT")
+                wrong = np.count_nonzero(regions[whole] & ~truth[whole])
+                found.setdefault(subset_name(subset), []).append(wrong * VOXEL_ML)
     return found
 
 

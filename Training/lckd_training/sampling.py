@@ -10,13 +10,14 @@ import torch
 from torch.utils.data import Dataset
 
 from lckd.anatomy import LABELS, MODALITIES, subsets
-from lckd.preprocessing import labels_to_regions
+from lckd.preprocessing import Preprocessing, labels_to_regions
 
 from .augmentation import Augmentation
 from .config import Config
 from .data import CachedCase
 from .enhancement import without_enhancement
 from .guidance import stage_of
+from .healthy import healthy_twin
 from .pasting import carve, paste, place_in_brain
 
 ALL_SUBSETS = subsets()
@@ -32,6 +33,7 @@ class Samples(Dataset):
     def __init__(self, cases: list[CachedCase], config: Config):
         self.cases, self.config = cases, config
         self.with_tumour = [case for case in cases if config.pasted and case.labels.any()]
+        self.healthy = {c.name: healthy_twin(c, Preprocessing()) for c in cases} if config.healthy else {}
 
     def __len__(self) -> int:
         return self.config.iterations * self.config.batch
@@ -40,6 +42,8 @@ class Samples(Dataset):
         config, iteration = self.config, index // self.config.batch
         case = self.cases[case_order(len(self.cases), index, config.seed)]
         rng = np.random.default_rng((config.seed, index))
+        if config.healthy and rng.random() < config.healthy:
+            case = self.healthy[case.name] or case
         late = iteration >= config.final_from * config.iterations
         size = config.final_patch if late else config.patch
         donors = self._donors(case) if config.pasted and rng.random() < config.pasted else []

@@ -84,6 +84,7 @@ def train(
             training_cases, held_out = (
                 prepared_cases(group, Preprocessing(), cache, skip_bad, echo) for group in groups
             )
+            samples = Samples(training_cases, config)
         check_unseen([case.name for case in held_out], config.initial)
         if not training_cases:
             raise InputError(f"{data}: no case is left to train on")
@@ -100,7 +101,7 @@ def train(
         run = Run(begun_from, out, electing, echo, fabric)
         if resume:
             run.load()
-        run.fit(Samples(training_cases, config))
+        run.fit(samples)
     return out
 
 
