@@ -5,5 +5,8 @@ class InputError(Exception):
     """An input, option or model folder is wrong. ``lckd`` prints it as one line and ends with exit status 2."""
 
 
-class Cancelled(Exception):
-    """The user stopped the work; nothing is left behind. ``lckd`` ends with exit status 130."""
+class Cancelled(BaseException):
+    """The user stopped the work; nothing is left behind. ``lckd`` ends with exit status 130.
+
+    No ``Exception``: libraries that catch those and go on, or tell them as their own, let it through.
+    """

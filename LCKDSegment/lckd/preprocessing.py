@@ -214,8 +214,9 @@ def head_mask(image: sitk.Image) -> sitk.Image:
 
 
 def coarse(image: sitk.Image, step: float) -> sitk.Image:
-    """The image shrunk to voxels of about ``step`` mm; edges that are longer already stay."""
-    return sitk.BinShrink(image, [max(1, round(step / spacing)) for spacing in image.GetSpacing()])
+    """The image shrunk to voxels of about ``step`` mm; edges that are longer already, or too short, stay."""
+    edges = zip(image.GetSize(), image.GetSpacing(), strict=True)
+    return sitk.BinShrink(image, [min(n, max(1, round(step / spacing))) for n, spacing in edges])
 
 
 def normalise(image: np.ndarray, mask: np.ndarray, settings: Preprocessing) -> np.ndarray:
