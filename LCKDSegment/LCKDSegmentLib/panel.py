@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from lckd.anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES
 from lckd.detection import Finding
+from lckd.report import interval_words, shortened, volume_words
 
 from .scene import SURE, Proposal
 
@@ -71,7 +72,7 @@ class SequenceSlots:
 
     def _offer(self, line, offered: list[tuple]) -> None:
         """Links that put other volumes into a slot, one a line; their tool tip says why they were not taken."""
-        words = [_("take {volume}").format(volume=_shortened(node.GetName())) for node, _why in offered]
+        words = [_("take {volume}").format(volume=shortened(node.GetName())) for node, _why in offered]
         links = (
             f'<a href="{node.GetID()}">{escape(text)}</a>' for (node, _why), text in zip(offered, words, strict=True)
         )
@@ -112,11 +113,6 @@ def reason(modality: str, filled: bool, finding: Finding | None) -> tuple[str, s
     return f"{sure}{evidence}", _("Confidence {percent}%").format(percent=round(100 * finding.confidence))
 
 
-def _shortened(name: str, length: int = 48) -> str:
-    """A name that does not widen the panel."""
-    return name if len(name) <= length else f"{name[: length // 2]}…{name[-length // 2 :]}"
-
-
 def status(stage: str, seconds_left: float | None) -> str:
     """The line under the progress bar."""
     words = STAGES.get(stage) or _("Finishing")
@@ -133,12 +129,12 @@ def fill_table(table, report: dict | None) -> None:
     table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
     for row, (name, structure) in enumerate(STRUCTURES.items()):
         table.insertRow(row)
-        expected = f"{report['expected_dice'][name]['mean']:.2f}" if name in REGIONS else ""
+        expected = interval_words(report["expected_dice"][name]) if name in REGIONS else ""
         title = qt.QTableWidgetItem(f"{structure.title} ({name})")
         if name in LABELS:
             title.setIcon(_swatch(structure.colour))
         table.setItem(row, 0, title)
-        for column, text in ((1, f"{report['volumes_ml'][name]:.1f}"), (2, expected)):
+        for column, text in ((1, volume_words(report, name)), (2, expected)):
             item = qt.QTableWidgetItem(text)
             item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             table.setItem(row, column, item)
@@ -147,10 +143,10 @@ def fill_table(table, report: dict | None) -> None:
 def as_text(title: str, report: dict) -> str:
     """The table as tab-separated text for the clipboard, under the result's name, with what its reader must know."""
     rows = []
-    for name, value in report["volumes_ml"].items():
-        row = f"{STRUCTURES[name].title} ({name})\t{value:.1f} mL"
+    for name, structure in STRUCTURES.items():
+        row = f"{structure.title} ({name})\t{volume_words(report, name)} mL"
         if name in REGIONS:
-            row += "\t" + _("expected Dice {dice}").format(dice=f"{report['expected_dice'][name]['mean']:.2f}")
+            row += "\t" + _("expected Dice {dice}").format(dice=interval_words(report["expected_dice"][name]))
         rows.append(row)
     return "\n".join([title, *rows, *report["warnings"], report["notice"]]) + "\n"
 

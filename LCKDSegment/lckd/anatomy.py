@@ -1,7 +1,8 @@
 """The one table of modalities, regions, labels, colours and codes; everything else reads it.
 
 Labels follow BraTS. Until 2021 enhancing tumour was stored as 4, from 2023 on as 3; necrosis and oedema never moved.
-Codes are SNOMED CT (SCT) and NCI Thesaurus (NCIt), as Slicer's terminologies and DICOM segmentations write them.
+Codes are SNOMED CT (SCT) and NCI Thesaurus (NCIt), as Slicer's terminologies and DICOM segmentations write them. They
+are the closest there are: BraTS counts core that does not enhance as label 1, infiltrated brain as label 2.
 """
 
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ TERMINOLOGY = "LCKDSegment glioma"
 STRUCTURES = {
     structure.name: structure
     for structure in (
-        Structure("NCR", "Necrotic tumour core", (204, 102, 163), Code("SCT", "6574001", "Necrosis")),
-        Structure("ED", "Peritumoural oedema", (110, 200, 214), Code("SCT", "79654002", "Edema")),
+        Structure("NCR", "Necrotic or non-enhancing core", (204, 102, 163), Code("SCT", "6574001", "Necrosis")),
+        Structure("ED", "Oedema or infiltration", (110, 200, 214), Code("SCT", "79654002", "Edema")),
         Structure("ET", "Enhancing tumour", (245, 176, 30), Code("NCIt", "C113842", "Enhancing Lesion")),
         Structure("TC", "Tumour core", (222, 94, 40), Code("SCT", "108369006", "Neoplasm")),
         Structure("WT", "Whole tumour", (70, 150, 120), Code("SCT", "86049000", "Neoplasm, Primary")),

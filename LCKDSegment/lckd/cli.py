@@ -132,12 +132,16 @@ def _segment(options) -> None:
 
 
 def _print_report(report: dict, output: Path) -> None:
+    from .report import volume_words
+
     for name, entry in report["inputs"].items():
         print(f"{name:6} {entry['volume']}")
-    for sentence in [*report["expectation"], *report["warnings"]]:
+    for name, structure in STRUCTURES.items():
+        print(f"{name:6} {volume_words(report, name):>8} mL  {structure.title}")
+    for sentence in report["warnings"]:
+        print(f"  Warning: {sentence}")
+    for sentence in report["expectation"]:
         print(f"  {sentence}")
-    for name, volume in report["volumes_ml"].items():
-        print(f"{name:6} {volume:8.2f} mL  {STRUCTURES[name].title}")
     print(f"{output}\n{report['notice']}")
 
 

@@ -11,10 +11,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES, subset_name
+from .postprocessing import find_pieces
 from .preprocessing import bounding_box, find_foreground, like
+from .report import interval_words, shortened, volume_words
 
 PANEL, GAP, SIDE, TOP = 400, 12, 470, 56  # pixels: a plane's edge, space between, the table's width, the title's height
-BACKGROUND, INK, FAINT = (14, 16, 20), (235, 238, 242), (150, 158, 168)
+TALLEST = 3000  # pixels; the picture is cut to what its words need
+BACKGROUND, INK, FAINT, WARNING = (14, 16, 20), (235, 238, 242), (150, 158, 168), (240, 200, 120)
 FILL = 0.35  # opacity of the segmentation's inside; its outline is opaque
 PLANES = (("Axial", "R", "L"), ("Coronal", "R", "L"), ("Sagittal", "A", "P"))
 
@@ -30,7 +33,7 @@ def draw_picture(reference: sitk.Image, labels: np.ndarray, report: dict, brain:
     spacing = image.GetSpacing()[::-1]
     planes = _planes(_grey_levels(image, brain and sitk.DICOMOrient(brain, "LPS")), marks, spacing)
     width = 3 * (PANEL + GAP) + SIDE + GAP
-    canvas = Image.new("RGB", (width, TOP + PANEL + GAP + 30), BACKGROUND)
+    canvas = Image.new("RGB", (width, TALLEST), BACKGROUND)
     pen = ImageDraw.Draw(canvas)
     used = subset_name(report["inputs"])
     missing = [m["modality"] for m in report["missing"]]
@@ -39,14 +42,15 @@ def draw_picture(reference: sitk.Image, labels: np.ndarray, report: dict, brain:
     for index, ((name, left, right), (grey, marked)) in enumerate(zip(PLANES, planes, strict=True)):
         x = GAP + index * (PANEL + GAP)
         canvas.paste(Image.fromarray(_overlay(grey, marked)), (x, TOP))
-        pen.text((x + 8, TOP + 6), f"{name}, {report['reference']}", INK, _font(15))
-        pen.text((x + 8, TOP + PANEL // 2), left, FAINT, _font(15))
-        pen.text((x + PANEL - 18, TOP + PANEL // 2), right, FAINT, _font(15))
-    _table(pen, GAP + 3 * (PANEL + GAP) + 4, report)
-    pen.text((GAP, TOP + PANEL + GAP), f"{report['notice']}  {report['program']}, model {report['model']['name']} "
+        over_image = {"fill": INK, "stroke_width": 2, "stroke_fill": BACKGROUND}  # to be read on bright tissue, too
+        pen.text((x + 8, TOP + 6), f"{name}, {report['reference']}", font=_font(15), **over_image)
+        pen.text((x + 8, TOP + PANEL // 2), left, font=_font(15), **over_image)
+        pen.text((x + PANEL - 18, TOP + PANEL // 2), right, font=_font(15), **over_image)
+    bottom = max(TOP + PANEL, _table(pen, GAP + 3 * (PANEL + GAP) + 4, report)) + GAP
+    pen.text((GAP, bottom), f"{report['notice']}  {report['program']}, model {report['model']['name']} "
              f"{report['model']['version']}", FAINT, _font(14))  # fmt: skip
     stream = io.BytesIO()
-    canvas.save(stream, "PNG")
+    canvas.crop((0, 0, width, bottom + 30)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -65,10 +69,8 @@ def _grey_levels(image: sitk.Image, brain: sitk.Image | None) -> np.ndarray:
 
 
 def _planes(grey: np.ndarray, marks: np.ndarray, spacing: tuple[float, float, float]):
-    """Three square (grey, marks) pairs of PANEL pixels, through the slice with most tumour core (else tumour)."""
-    core = np.isin(marks, [LABELS["NCR"], LABELS["ET"]])
-    target = core if core.any() else marks > 0 if marks.any() else grey > 0
-    centre = [int(np.argmax(target.sum(axis=tuple(a for a in range(3) if a != axis)))) for axis in range(3)]
+    """Three square (grey, marks) pairs of PANEL pixels that meet in one point."""
+    centre = _centre(marks) if marks.any() else [(part.start + part.stop) // 2 for part in bounding_box(grey > 12, 0)]
     box = bounding_box(grey > 12, margin=0)
     extent = max((part.stop - part.start) * step for part, step in zip(box, spacing, strict=True))
     result = []
@@ -76,20 +78,36 @@ def _planes(grey: np.ndarray, marks: np.ndarray, spacing: tuple[float, float, fl
         rows, columns = (a for a in range(3) if a != axis)
         steps = (spacing[rows], spacing[columns])
         middle = [(box[a].start + box[a].stop - 1) / 2 for a in (rows, columns)]
-        pair = [_square(np.take(volume, centre[axis], axis), middle, steps, extent) for volume in (grey, marks)]
+        pair = [
+            _square(np.take(volume, centre[axis], axis), middle, steps, extent, interpolator)
+            for volume, interpolator in ((grey, sitk.sitkLinear), (marks, sitk.sitkNearestNeighbor))
+        ]
         if axis > 0:  # the head's top goes up
             pair = [plane[::-1] for plane in pair]
         result.append((pair[0], pair[1]))
     return result
 
 
-def _square(plane: np.ndarray, middle: list[float], steps: tuple[float, float], extent: float) -> np.ndarray:
-    """A plane at PANEL x PANEL pixels around its middle, square pixels: linear for grey levels, nearest for labels."""
+def _centre(marks: np.ndarray) -> list[int]:
+    """A voxel (z, y, x) of the largest piece of tumour, in its core where it has one: where most of it is seen."""
+    pieces, sizes = find_pieces(marks > 0)
+    largest = pieces == 1 + sizes.argmax()
+    core = largest & np.isin(marks, [LABELS["NCR"], LABELS["ET"]])
+    centre, at = [], core if core.any() else largest
+    for _ in range(3):  # the fullest plane, then the fullest line in it, then the middle of what that line holds
+        counts = at.sum(axis=tuple(range(1, at.ndim)))
+        full = np.flatnonzero(counts == counts.max())
+        centre.append(int(full[len(full) // 2]))
+        at = at[centre[-1]]
+    return centre
+
+
+def _square(plane: np.ndarray, middle: list[float], steps: tuple[float, float], extent: float, interpolator):
+    """A plane at PANEL x PANEL pixels around its middle, square pixels."""
     image = sitk.GetImageFromArray(plane)
     image.SetSpacing(steps[::-1])
     pixel = extent * 1.06 / PANEL
     origin = [m * s - pixel * (PANEL - 1) / 2 for m, s in zip(middle[::-1], steps[::-1], strict=True)]
-    interpolator = sitk.sitkLinear if plane.max() > max(LABELS.values()) else sitk.sitkNearestNeighbor
     square = sitk.Resample(image, [PANEL, PANEL], sitk.Transform(2, sitk.sitkIdentity), interpolator, origin,
                            [pixel, pixel], [1, 0, 0, 1], 0)  # fmt: skip
     return sitk.GetArrayFromImage(square)
@@ -112,41 +130,35 @@ def outline(mask: np.ndarray) -> np.ndarray:
     return mask & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
 
 
-def _table(pen, x: int, report: dict) -> None:
-    """Volumes by label and region, expected Dice beside the regions, then the warnings that fit."""
+def _table(pen, x: int, report: dict) -> int:
+    """Volumes by label and region, expected Dice beside the regions, warnings, what to expect; where it ends (y)."""
     y = TOP + 4
-    pen.text((x + 228, y), "mL", FAINT, _font(15))
-    pen.text((x + 290, y), "expected Dice", FAINT, _font(15))
+    pen.text((x + 278, y), "mL", FAINT, _font(15))
+    pen.text((x + 318, y), "expected Dice", FAINT, _font(15))
     for name, structure in STRUCTURES.items():
         y += 28
         if name in LABELS:
             pen.rectangle((x, y + 2, x + 14, y + 16), fill=structure.colour)
-        pen.text((x + 24, y), structure.title, INK, _font(16))
-        pen.text((x + 252, y), f"{report['volumes_ml'][name]:.1f}", INK, _font(16), anchor="ra")
+        pen.text((x + 24, y), f"{structure.title} ({name})", INK, _font(15))
+        volume, doubt = volume_words(report, name).partition(" ?")[:2]
+        pen.text((x + 298, y), volume, INK, _font(15), anchor="ra")
+        pen.text((x + 298, y), doubt, WARNING, _font(15))
         if name in REGIONS:
-            expected = report["expected_dice"][name]
-            words = f"{expected['mean']:.2f}  ({expected['low']:.2f} to {expected['high']:.2f})"
-            pen.text((x + 290, y), words, INK, _font(15))
+            pen.text((x + 318, y), interval_words(report["expected_dice"][name]), INK, _font(15))
     y += 38
     for modality in MODALITIES:
         there = modality in report["inputs"]
         words = report["inputs"][modality]["volume"] if there else "missing"
         pen.text((x, y), modality, INK if there else FAINT, _font(14))
-        pen.text((x + 60, y), _shorten(words, 40), FAINT, _font(14))
+        pen.text((x + 60, y), shortened(words, 48), FAINT, _font(14))
         y += 20
-    y += 10
-    for sentence in [*report["expectation"], *report["warnings"]]:
+    warnings = [(f"Warning: {words}", WARNING) for words in report["warnings"]]
+    for sentence, colour in [*warnings, *((words, INK) for words in report["expectation"])]:
+        y += 6
         for line in textwrap.wrap(sentence, 66):
-            if y > TOP + PANEL - 16:
-                pen.text((x, y), "… (more in the report)", FAINT, _font(13))
-                return
-            pen.text((x, y), line, (240, 200, 120), _font(13))
+            pen.text((x, y), line, colour, _font(13))
             y += 17
-        y += 4
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return y
 
 
 def _font(size: int):

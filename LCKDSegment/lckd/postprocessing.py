@@ -72,10 +72,15 @@ def move_cut(probabilities: np.ndarray, cut: float) -> np.ndarray:
     return yes / (yes + no)
 
 
+def find_pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pieces of a mask (z, y, x), numbered from 1 in an array, and the voxels of each; corners join."""
+    pieces = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True))
+    return pieces, np.bincount(pieces.ravel())[1:]
+
+
 def _drop_pieces(probabilities: np.ndarray, sure: np.ndarray, rules: Rules, voxel_ml: float) -> list[str]:
-    whole = sitk.GetImageFromArray((probabilities[WT] >= CUT).astype(np.uint8))
-    pieces = sitk.GetArrayFromImage(sitk.ConnectedComponent(whole, True))
-    sizes = np.bincount(pieces.ravel())[1:] * voxel_ml
+    pieces, sizes = find_pieces(probabilities[WT] >= CUT)
+    sizes = sizes * voxel_ml
     numbers = np.arange(1, len(sizes) + 1)
     real = np.isin(numbers, pieces[sure])
     small = real & (sizes < min(rules.smallest_piece_ml, SHARE * sizes[real].max(initial=0)))
@@ -83,8 +88,9 @@ def _drop_pieces(probabilities: np.ndarray, sure: np.ndarray, rules: Rules, voxe
         probabilities[:, np.isin(pieces, dropped)] = 0
     if not small.any():
         return []
+    count = f"{small.sum()} pieces" if small.sum() > 1 else "a piece"
     note = (
-        f"left out {small.sum()} pieces of {sizes[small].sum():.2f} mL in all, each smaller than "
+        f"left out {count} of {sizes[small].sum():.2f} mL in all, smaller than "
         f"{rules.smallest_piece_ml:g} mL beside a larger tumour"
     )
     return [note]
@@ -95,7 +101,8 @@ def _drop_small_et(probabilities: np.ndarray, rules: Rules, voxel_ml: float) -> 
     if not 0 < et_ml < min(rules.smallest_et_ml, CORE_SHARE * core_ml):
         return []
     probabilities[ET] = np.minimum(probabilities[ET], 0.49)
-    return [f"{et_ml:.2f} mL that looked enhancing, less than {rules.smallest_et_ml:g} mL, counted as necrosis"]
+    less = f"less than {rules.smallest_et_ml:g} mL"
+    return [f"{et_ml:.2f} mL that looked enhancing, {less}, counted as core that does not enhance"]
 
 
 def _extend_core(probabilities: np.ndarray, rules: Rules, voxel_ml: float, modalities: tuple[str, ...]) -> list[str]:
@@ -113,9 +120,10 @@ def _extend_core(probabilities: np.ndarray, rules: Rules, voxel_ml: float, modal
     cut = np.partition(probabilities[TC][whole], size - wanted)[size - wanted]
     # A core that the network thinks impossible is drawn nowhere.
     probabilities[TC] = np.minimum(move_cut(probabilities[TC], max(cut, 1e-6)), probabilities[WT])
-    found_ml, wanted_ml, whole_ml = (count * voxel_ml for count in (found, wanted, size))
-    doubt = (
-        f"the network saw {found_ml:.1f} mL of tumour core in {whole_ml:.1f} mL of whole tumour; {why}, and such "
-        f"gliomas had more in training: {wanted_ml:.1f} mL of core are drawn where likeliest; its extent is assumed"
-    )
-    return [doubt]
+    drawn = np.count_nonzero(probabilities[TC] >= CUT)
+    found_ml, drawn_ml, whole_ml = (count * voxel_ml for count in (found, drawn, size))
+    doubt = f"the network saw {found_ml:.1f} mL of tumour core in {whole_ml:.1f} mL of whole tumour; {why}"
+    if drawn == found:
+        return [f"{doubt}: there may be far more"]
+    drawn_words = f"so {drawn_ml:.1f} mL of core are drawn where likeliest: its extent is assumed"
+    return [f"{doubt}. Most such gliomas had more in training, {drawn_words}, and there may be far more"]

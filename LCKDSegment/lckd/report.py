@@ -3,14 +3,18 @@
 from . import __version__
 from .anatomy import REGIONS, STRUCTURES, subset_name
 from .model_folder import Model
+from .postprocessing import UNENHANCED
 from .studies import Study
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis or treatment decisions."
 HOPELESS = 0.3  # an expected Dice below this is no better than a hint
+MOST_PIECES = 5  # whose volumes are listed
 
 
 def build_report(study: Study, model: Model, volumes_ml: dict[str, float], run: dict) -> dict:
-    """The report as plain JSON values. ``run`` holds what the run itself knows: device, seconds, steps, warnings."""
+    """The report as plain JSON values. ``run`` holds what the run itself knows: device, seconds, steps,
+    separate pieces, warnings.
+    """
     return {
         "notice": NOTICE,
         "program": f"lckd {__version__}",
@@ -29,7 +33,11 @@ def build_report(study: Study, model: Model, volumes_ml: dict[str, float], run: 
         "expected_dice": model.expected_dice(study.available),
         "expectation": cost_sentences(study.available, model),
         "volumes_ml": volumes_ml,
-        "warnings": _warnings(study, model, volumes_ml, run.pop("warnings")),
+        "uncertain": uncertain(study.available, model),
+        "warnings": [
+            *_result_warnings(study, model, volumes_ml, run["pieces_ml"]),
+            *_input_warnings([*study.warnings, *run.pop("warnings")]),
+        ],
         **run,
     }
 
@@ -64,15 +72,16 @@ def expectation(available: tuple[str, ...], model: Model) -> str:
     """The expected Dice of each region for exactly this subset, with what it rests on, in words."""
     here = model.expected_dice(available)
     scores = ", ".join(f"{r} {interval_words(here[r])}" for r in REGIONS)
-    words = f"Expected Dice, from {here['WT']['cases']} held-out cases: {scores}."
+    words = f"Expected Dice, the mean of {here['WT']['cases']} held-out cases (and its 95% interval): {scores}."
     if (where_any := here["ET"].get("mean_where_any")) is not None:
         words += f" Over the cases that have enhancing tumour, ET is {where_any:.2f}."
-    return words
+    return words + " Single cases lie far above and below; nothing was measured on this one."
 
 
 def interval_words(score: dict) -> str:
-    """A mean with its bootstrap interval; of a single case there is none."""
-    around = "one case" if score["cases"] == 1 else f"{score['low']:.2f} to {score['high']:.2f}"
+    """A mean with its bootstrap interval; of one case or two there is none worth the name."""
+    few = {1: "one case", 2: "two cases"}.get(score["cases"])
+    around = few or f"{score['low']:.2f} to {score['high']:.2f}"
     return f"{score['mean']:.2f} ({around})"
 
 
@@ -81,23 +90,58 @@ def where_any(score: dict) -> float:
     return score.get("mean_where_any", score["mean"])
 
 
-def _warnings(study: Study, model: Model, volumes_ml: dict[str, float], prepared: list[str]) -> list[str]:
-    """What the reader of the result must know: of the inputs, of regions these cannot show, of an empty result."""
-    words = [*study.warnings, *prepared]
-    if words:
+def uncertain(available: tuple[str, ...], model: Model) -> list[str]:
+    """The labels and regions whose volume is little more than a guess from these sequences.
+
+    Without T1ce that is ET, which contrast medium defines, and what it leaves of the core.
+    """
+    here = model.expected_dice(available)
+    regions = {r for r in REGIONS if where_any(here[r]) < HOPELESS} | ({"ET"} if "T1ce" not in available else set())
+    return [name for name in STRUCTURES if name in regions or (name == "NCR" and "ET" in regions)]
+
+
+def volume_words(report: dict, name: str) -> str:
+    """A label's or region's mL as tables show them: with a question mark where they are little more than a guess."""
+    doubt = " ?" if name in report.get("uncertain", ()) else ""  # a scene may hold a report from before there were any
+    return f"{report['volumes_ml'][name]:.1f}{doubt}"
+
+
+def shortened(name: str, length: int = 48) -> str:
+    """A volume's name in a narrow place: series differ at their ends as much as at their beginnings."""
+    return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - length // 2 + 1 :]}"
+
+
+def _result_warnings(study: Study, model: Model, volumes_ml: dict[str, float], pieces_ml: list[float]) -> list[str]:
+    """What the reader must know of the result: regions that these sequences cannot show, pieces, an empty result."""
+    words = []
+    enhancing, whole = volumes_ml["ET"], volumes_ml["WT"]
+    if whole == 0:
+        words.append("no tumour was found; that is not proof that there is none")
+    elif "T1ce" not in study.available:
+        drawn = "its outline is a guess" if enhancing else "that none is drawn does not mean that nothing enhances"
+        words.append(f"enhancing tumour (ET) is defined by contrast medium: without T1ce {drawn}")
+    elif enhancing < UNENHANCED * whole:
         words.append(
-            "the expected Dice was measured on studies prepared by experts, without the above; here it may be lower"
+            f"hardly anything enhances ({enhancing:.1f} of {whole:.1f} mL): look at T1ce, and whether it was taken "
+            "after contrast medium"
         )
-    if "T1ce" not in study.available:
-        words.append("enhancing tumour (ET) is defined by contrast medium: without T1ce its outline is a guess")
+    if len(pieces_ml) > 1:
+        sizes = ", ".join(f"{size:.1f}" for size in pieces_ml[:MOST_PIECES])
+        more = ", ..." if len(pieces_ml) > MOST_PIECES else ""
+        words.append(f"the tumour is drawn in {len(pieces_ml)} separate pieces ({sizes}{more} mL): any may be false")
     here = model.expected_dice(study.available)
-    for region in REGIONS:
-        expected = where_any(here[region])
-        if expected < HOPELESS and (region != "ET" or "T1ce" in study.available):
+    for region in uncertain(study.available, model):
+        if region in REGIONS and (region != "ET" or "T1ce" in study.available):
             words.append(
                 f"{STRUCTURES[region].title.lower()} ({region}) from {subset_name(study.available)}: expected Dice "
-                f"{expected:.2f}, little more than a guess"
+                f"{where_any(here[region]):.2f}, little more than a guess"
             )
-    if volumes_ml["WT"] == 0:
-        words.append("no tumour was found; that is not proof that there is none")
     return words
+
+
+def _input_warnings(words: list[str]) -> list[str]:
+    """What was odd about the inputs, and what that means for the expected Dice."""
+    if not words:
+        return []
+    measured = "the expected Dice was measured on studies prepared by experts, without the above; here it may be lower"
+    return [*words, measured]

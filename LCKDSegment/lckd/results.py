@@ -13,9 +13,11 @@ import SimpleITK as sitk
 
 from .anatomy import LABEL_CONVENTIONS, LABELS, REGIONS, STRUCTURES, terminology_entry
 from .errors import InputError
+from .postprocessing import find_pieces
 from .preprocessing import Prepared, like, same_grid
 from .volumes import SUFFIXES
 
+SPECK_ML = 0.1  # a piece smaller than this is not worth a word
 SEGMENTATION, LABELMAP = ".seg.nrrd", ".nii.gz"
 
 
@@ -61,6 +63,12 @@ def millilitres(labels: np.ndarray, spacing: tuple[float, float, float]) -> dict
     counts["TC"] = counts["NCR"] + counts["ET"]
     counts["WT"] = counts["TC"] + counts["ED"]
     return {name: round(counts[name] * voxel, 3) for name in STRUCTURES}
+
+
+def pieces_millilitres(labels: np.ndarray, spacing: tuple[float, float, float]) -> list[float]:
+    """Volume in mL of every separate piece of whole tumour that is no speck, the largest first."""
+    volumes = np.sort(find_pieces(labels > 0)[1])[::-1] * float(np.prod(spacing)) / 1000.0
+    return [round(float(volume), 3) for volume in volumes if volume >= SPECK_ML]
 
 
 def check_outputs(output: Path, others: list[Path], inputs: list[Path]) -> None:

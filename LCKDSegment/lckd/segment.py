@@ -25,6 +25,7 @@ from .results import (
     millilitres,
     on_reference,
     percent_image,
+    pieces_millilitres,
     to_labels,
 )
 from .studies import choose_reference, choose_study
@@ -103,6 +104,7 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         "reference": reference_name,
         "preprocessing": [*conditioned.steps, *prepared.steps, *memory_notes, *notes],
         "alignment": {name: found.as_dict() for name, found in conditioned.alignments.items()},
+        "pieces_ml": pieces_millilitres(labels, reference.GetSpacing()),
         "warnings": [*conditioned.warnings, *prepared.warnings],
         "labels": LABEL_CONVENTIONS[request.labels],
         "device": place.type,

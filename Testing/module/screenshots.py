@@ -12,6 +12,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from host import boot, views
 from lckd.anatomy import LABELS
+from lckd_training.export import keep_few_colours
 from lckd_training.phantom import write_phantoms
 
 MODULE = Path(__file__).parents[2] / "LCKDSegment" / "LCKDSegment.py"
@@ -55,6 +56,8 @@ def main() -> None:
     matrix = slicer.util.arrayFromVTKMatrix(_ijk_to_ras(reference))
     centre = matrix @ [*np.median(found, axis=0)[::-1], 1]
     views.montage(host.sceneHost, OUT / "views.png", reference, centre=centre[:3], fieldOfView=190)
+    for picture in OUT.glob("*.png"):
+        keep_few_colours(picture)
     print(host.problems(panel.parent) or f"pictures in {OUT}")
 
 

@@ -37,7 +37,7 @@ def found(probabilities: np.ndarray) -> list[int]:
 def test_small_piece_beside_a_large_one_is_left_out():
     result, notes, doubts = apply_rules(scene((0, 30, 20, 15), (60, 8, 5, 3)), RULES, VOXEL_ML, T1CE)
     assert found(result) == [15**3, 20**3, 30**3]
-    assert "left out 1 pieces of 0.51 mL" in notes[0] and doubts == []
+    assert "left out a piece of 0.51 mL" in notes[0] and doubts == []
 
 
 @pytest.mark.parametrize("cubes", [[(0, 30, 20, 15), (60, 11, 0, 0)], [(0, 9, 5, 4), (60, 8, 4, 4)], [(0, 7, 5, 4)]])
@@ -120,7 +120,9 @@ def test_a_core_that_enhances_or_is_large_enough_stays():
 def test_a_core_is_not_drawn_where_it_cannot_be():
     nowhere = scene((0, 30, 0, 0))
     nowhere[:2] = 0
-    assert found(apply_rules(nowhere, CORE, VOXEL_ML, T1CE)[0]) == [0, 0, 30**3]
+    result, _, doubts = apply_rules(nowhere, CORE, VOXEL_ML, T1CE)
+    assert found(result) == [0, 0, 30**3]
+    assert "saw 0.0 mL" in doubts[0] and "drawn" not in doubts[0]
 
 
 def test_regions_stay_nested():

@@ -1,17 +1,12 @@
 """What the numbers of a result mean and where it lies: on the reference's own grid, left on the left."""
 
-import io
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from PIL import Image
 
 from lckd.anatomy import LABELS, REGIONS, STRUCTURES
 from lckd.conditioning import ends_at_mask
-from lckd.picture import GAP, PANEL, TOP, draw_picture
-from lckd.preprocessing import Preprocessing, find_foreground, like, prepare
+from lckd.preprocessing import Preprocessing, find_foreground, prepare
 from lckd.results import millilitres, on_reference, to_labels
 from lckd.studies import choose_reference, choose_study
 from lckd.volumes import volume_file
@@ -154,24 +149,3 @@ def test_a_region_that_ends_at_the_brains_edge_is_noticed():
     outside[4:9, 7:12, 7:12] = True
     assert ends_at_mask(outside, brain) and not ends_at_mask(inside, brain)
     assert not ends_at_mask(np.zeros_like(brain), brain)
-
-
-@pytest.mark.parametrize("code", ["LPS", "RAS", "PIR"])
-def test_picture_has_the_patients_right_on_the_left(head, code):
-    reference = sitk.DICOMOrient(head, code)
-    marks = (sitk.GetArrayViewFromImage(head) == BLOCK).astype(np.uint8) * LABELS["ET"]
-    labels = sitk.GetArrayFromImage(sitk.DICOMOrient(like(marks, head), code))
-    score = {"mean": 0.5, "low": 0.4, "high": 0.6}
-    report = {
-        "inputs": {"FLAIR": {"volume": "flair"}}, "missing": [], "reference": "FLAIR", "notice": "", "program": "",
-        "model": {"name": "", "version": ""}, "volumes_ml": dict.fromkeys(STRUCTURES, 0.0), "warnings": [],
-        "expected_dice": dict.fromkeys(REGIONS, score), "expectation": [],
-    }  # fmt: skip
-    picture = np.asarray(Image.open(io.BytesIO(draw_picture(reference, labels, report))).convert("RGB"))
-    middle = SimpleNamespace(row=TOP + PANEL / 2, columns=[GAP + n * (PANEL + GAP) + PANEL / 2 for n in range(3)])
-    marked = np.argwhere((picture[: TOP + PANEL, : 3 * (PANEL + GAP)] == STRUCTURES["ET"].colour).all(-1))
-    planes = [marked[np.abs(marked[:, 1] - column) < PANEL / 2].mean(0) for column in middle.columns]
-    axial, coronal, sagittal = planes
-    assert axial[0] < middle.row and axial[1] < middle.columns[0]  # front above, right on the left
-    assert coronal[0] < middle.row and coronal[1] < middle.columns[1]  # top above
-    assert sagittal[0] < middle.row and sagittal[1] < middle.columns[2]  # the nose on the left

@@ -126,7 +126,7 @@ def test_what_to_expect_is_said_for_every_subset(available):
     *costs, last = cost_sentences(available, model)
     for region, here in model.expected_dice(available).items():
         assert f"{region} {here['mean']:.2f} ({here['low']:.2f} to {here['high']:.2f})" in last
-    assert f"from {model.card['election']['cases']} held-out cases" in last
+    assert f"the mean of {model.card['election']['cases']} held-out cases" in last
     assert all(any(name in sentence for sentence in costs) for name in MODALITIES if name not in available)
 
 

@@ -114,6 +114,8 @@ def test_bad_case_is_named_and_may_be_left_out(brats, tmp_path):
         prepared_cases(both, Preprocessing(), tmp_path / "cache", skip_bad=False)
     told = []
     good = prepared_cases(both, Preprocessing(), tmp_path / "cache", skip_bad=True, echo=told.append)
+    with pytest.raises(InputError, match="no case can be used"):
+        prepared_cases(both[1:], Preprocessing(), tmp_path / "cache", skip_bad=True, echo=told.append)
     assert [case.name for case in good] == [cases[0].name]
     assert "left out case Bad_01" in told[0]
 

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lckd.anatomy import MODALITIES, subset_name, subsets
+from lckd.anatomy import MODALITIES, REGIONS, STRUCTURES, subset_name, subsets
 from lckd.appearance import TABLE
 from lckd.cli import main
 from lckd.errors import InputError
-from lckd_training import fit_appearance
+from lckd_training import fit_appearance, study
 from lckd_training.cli import _subsets
 from lckd_training.comparison import compare
+from lckd_training.config import Config
 from lckd_training.election import Election
 from lckd_training.election_plot import COLOURS, draw_elections
+from lckd_training.evaluation import PIECES, scores_alone, write_evaluation
+from lckd_training.export import keep_few_colours
 from lckd_training.phantom import write_phantoms
 from lckd_training.worst_cases import FOUND, TRUTH, WorstCases
 
@@ -91,6 +94,45 @@ def test_worst_cases_are_kept_and_drawn(tmp_path):
     assert names == ["worst_ET_1.png", "worst_TC_1.png", "worst_WT_1.png"]
     colours = {colour for _, colour in Image.open(tmp_path / names[0]).getcolors(1 << 20)}
     assert FOUND in colours and TRUTH not in colours, "the slice with most that is wrong"
+
+
+def test_colours_that_mean_something_stay(tmp_path):
+    """In a picture of more colours than are kept, of which hardly any pixel has them."""
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3)).astype(np.uint8)
+    telling = [*(structure.colour for structure in STRUCTURES.values()), FOUND, TRUTH]
+    noise[0, : len(telling)] = telling
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    keep_few_colours(tmp_path / "noise.png")
+    few = Image.open(tmp_path / "noise.png")
+    assert len(few.getcolors()) <= 128
+    assert [*map(tuple, np.asarray(few.convert("RGB"))[0, : len(telling)].tolist())] == telling
+
+
+def test_an_evaluation_says_of_what_it_is(tmp_path):
+    empty = {f"{r} {of}": 0 for r in REGIONS for of in PIECES} | {f"{r} HD95": None for r in REGIONS}
+    rows = [
+        {"case": case, "subset": subset, "ET": 1.0, "TC": dice, "WT": dice, "ET empty": True, **empty}
+        for case, dice in (("a", 0.5), ("b", 0.75))
+        for subset in ("T1", "T1+T1ce+T2+FLAIR")
+    ]
+    write_evaluation(rows, tmp_path, "model compact 9.9", {})
+    page = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
+    assert "model compact 9.9, 2 case(s)" in page and "0.62 (two cases)" in page
+    assert "ET: none below 1" in page and "WT: a 0.50, b 0.75" in page
+
+
+def test_sequences_alone_are_compared_on_the_same_cases():
+    rows = [{"case": "whole", "subset": m, "ET": 0.5, "TC": 0.5, "WT": 0.5} for m in MODALITIES]
+    easy = {"case": "easy", "subset": "T1", "ET": 1.0, "TC": 1.0, "WT": 1.0}
+    assert scores_alone([*rows, easy])["WT"] == dict.fromkeys(MODALITIES, 0.5)
+    assert scores_alone([*rows[1:], easy])["WT"]["T1"] == 1.0
+
+
+def test_a_study_of_a_region_that_nobody_finds_has_a_table():
+    summary = {"T1": {region: {"mean": 0.5} for region in REGIONS}}
+    results = {"elected": [{"summary": summary, "teachers": {"WT": "FLAIR"}}]}
+    last = study.markdown(results, Config()).splitlines()[-1]
+    assert last == "| elected | 0.500 | 0.500 | 0.500 | - | - | 0.500 | WT FLAIR |"
 
 
 def test_elections_are_plotted(tmp_path):

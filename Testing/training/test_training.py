@@ -231,6 +231,8 @@ def test_the_card_says_whose_teaching_came_too_late():
     elections = [{"iteration": i, "teachers": {"ET": "T1ce", "WT": wt}} for i, wt in ((3, "T2"), (6, "FLAIR"))]
     assert late_words(elections, 6) == "\nFLAIR was elected for WT only at the run's end; until then T2 taught it."
     assert late_words(elections, 9) == "" and late_words(elections[1:], 6) == ""
+    elections[0]["teachers"].pop("WT")
+    assert late_words(elections, 6).endswith("until then nothing did.")
 
 
 def test_cases_without_enhancement_are_told_apart():
@@ -248,6 +250,22 @@ def test_cases_without_enhancement_are_told_apart():
     assert "alone, ET's mean of all subsets is 0.30" in words
     assert "Over the other cases" not in enhancement_words(rows[:2], summarise(rows[:2]))
     assert hopeless_words(summarise(rows)) == ", above all from T1 (below 0.3 where there is any)"
+
+
+def test_a_model_stands_until_the_new_one_does(tmp_path, monkeypatch):
+    made, out = tmp_path / "made", tmp_path / "model"
+    for folder in (made, out):
+        folder.mkdir()
+        (folder / "name").write_text(folder.name)
+    rename = Path.rename
+    broken = lambda path, target: rename(path, target) if path != made else (_ for _ in ()).throw(OSError("no"))  # noqa: E731
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(OSError, match="no"):
+        export._put_in_place(made, out, tmp_path / "before")
+    assert (out / "name").read_text() == "model"
+    monkeypatch.undo()
+    export._put_in_place(made, out, tmp_path / "before")
+    assert (out / "name").read_text() == "made"
 
 
 def test_export_loses_nothing_and_wants_every_held_out_case(whole, phantoms, tmp_path):

@@ -142,7 +142,7 @@ def _segment(study: Path, modalities, folder: Path, model: Path | None) -> dict:
     options = [w for m in modalities for w in (f"--{m.lower()}", str(study / f"{study.name}_{m.lower()}.nii.gz"))]
     options += ["-o", str(folder / "out.seg.nrrd"), "--report", str(report), "--device", "cpu"]
     seconds, peak = _run("-m", "lckd", "segment", *options, *(["--model", str(model)] if model else []))
-    stages = json.loads(report.read_text())["seconds"]
+    stages = json.loads(report.read_text(encoding="utf-8"))["seconds"]
     start = round(seconds - sum(stages.values()), 2)
     return {"seconds": seconds, "stages": {"start": start, **stages}, "peak_gib": peak}
 
@@ -181,7 +181,7 @@ def _machine() -> dict:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -71,7 +71,8 @@ def late_words(elections: list[dict], iterations: int) -> str:
         return ""
     before, last = during[-1]["teachers"], elections[-1]["teachers"]
     changed = [region for region in last if last[region] != before.get(region)]
-    words = [f"{last[r]} was elected for {r} only at the run's end; until then {before[r]} taught it." for r in changed]
+    until = {r: f"{before[r]} taught it" if r in before else "nothing did" for r in changed}
+    words = [f"{last[r]} was elected for {r} only at the run's end; until then {until[r]}." for r in changed]
     return "".join(f"\n{sentence}" for sentence in words)
 
 
@@ -170,7 +171,7 @@ The worst of the phantoms, as `lckd segment` draws it:
 
 ![A healthy phantom]({HEALTHY})
 
-What T2 alone makes of phantoms with a tumour, the worst of three for each region (truth green, found red):
+What T2 alone makes of phantoms with a tumour, the worst of three for each region (truth blue, found orange):
 
 {pictures}
 

@@ -118,7 +118,7 @@ def _evaluate(options) -> None:
         raise
     if options.compare:
         table = compare(options.out, options.compare)
-        (options.out / "comparison.md").write_text(table)
+        (options.out / "comparison.md").write_text(table, encoding="utf-8")
         print(table)
 
 
@@ -128,12 +128,12 @@ def _write_report(options, wanted: list[tuple[str, ...]], cache: Path) -> None:
     from .evaluation import evaluate, markdown_table, write_evaluation
     from .worst_cases import WorstCases
 
-    network, window, rules, teachers, cases = _model_and_cases(options, cache)
+    network, window, rules, teachers, cases, title = _model_and_cases(options, cache)
     worst = WorstCases()
     rows = evaluate(network, cases, window, choose_device("auto"), rules, wanted=wanted, worst=worst)
     if not rows:
         raise InputError(f"{options.data}: no case has all sequences of any subset in {options.subsets}")
-    print(markdown_table(write_evaluation(rows, options.out, teachers, worst), teachers))
+    print(markdown_table(write_evaluation(rows, options.out, title, teachers, worst), teachers))
 
 
 def _subsets(text: str) -> list[tuple[str, ...]]:
@@ -154,13 +154,13 @@ def _elect(options) -> None:
     from .election import elect, score_table, single_modality_scores
 
     with tempfile.TemporaryDirectory() as cache:
-        network, window, _, _, cases = _model_and_cases(options, Path(cache))
+        network, window, _, _, cases, _ = _model_and_cases(options, Path(cache))
         election = elect(single_modality_scores(network, cases, window, choose_device("auto")), {}, 0)
     print(f"{len(cases)} cases\n\n{score_table(election.scores, election.teachers)}")
 
 
 def _model_and_cases(options, cache: Path):
-    """The network of a model folder or of a run, its window, rules and teachers, and the prepared cases of a folder."""
+    """The network of a model folder or run, its window, rules and teachers, a folder's prepared cases, its title."""
     from lckd.model_folder import load_model
     from lckd.preprocessing import Preprocessing
 
@@ -174,11 +174,12 @@ def _model_and_cases(options, cache: Path):
         records = model
         teachers = state["elections"][-1]["teachers"] if state["elections"] else {}
         window, rules, settings = config.window, config.rules, Preprocessing()
+        title = f"run {model.resolve().name}, iteration {state['iteration']}"
     else:
         loaded = load_model(model)
         records = model / RECORDS
         network, window, settings = loaded.network(), loaded.window, loaded.preprocessing
-        rules, teachers = loaded.rules, loaded.teachers
+        rules, teachers, title = loaded.rules, loaded.teachers, f"model {loaded.title}"
     trained = read_split(records)["training"] if (records / SPLIT).is_file() else []
     patients = {patient(name) for name in trained}
     if trained_on := [case for case in found if patient(case.name) in patients]:
@@ -186,7 +187,7 @@ def _model_and_cases(options, cache: Path):
             f"lckd: {len(trained_on)} of the {len(found)} cases were trained on; their Dice flatters", file=sys.stderr
         )
     cases = prepared_cases(found, settings, cache, options.skip_bad, lambda words: print(words, file=sys.stderr))
-    return network, window, rules, teachers, cases
+    return network, window, rules, teachers, cases, title
 
 
 def _study(options) -> None:

@@ -16,7 +16,7 @@ def compare(one: Path, other: Path) -> str:
     """Markdown: by region and subset the mean difference in Dice (one - other) and the Wilcoxon signed-rank p.
 
     Only cases and subsets that both evaluations hold are compared. A p has its meaning for one comparison that was
-    planned; sixteen of them side by side will show a small one by chance.
+    planned; forty-eight of them side by side will show a small one by chance.
 
     Raises:
         InputError: a folder holds no evaluation, or the two have no case in common.
@@ -48,7 +48,7 @@ def read_dice(folder: Path) -> dict[tuple[str, str], list[float]]:
     path = Path(folder) / PER_CASE
     if not path.is_file():
         raise InputError(f"{folder}: holds no evaluation ({PER_CASE}); make one with lckd evaluate")
-    with path.open(newline="") as stream:
+    with path.open(newline="", encoding="utf-8") as stream:
         return {
             (row["case"], row["subset"]): [float(row[region]) for region in REGIONS] for row in csv.DictReader(stream)
         }

@@ -7,6 +7,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,7 +60,7 @@ class CachedCase:
 
     @property
     def warnings(self) -> list[str]:
-        return json.loads((self.folder / "case.json").read_text())["warnings"]
+        return json.loads((self.folder / "case.json").read_text(encoding="utf-8"))["warnings"]
 
 
 def prepared_cases(
@@ -74,6 +77,8 @@ def prepared_cases(
             if not skip_bad:
                 raise InputError(f"{error}; mend it, or go on without such cases: --skip-bad") from None
             echo(f"left out {error}")
+    if not good:
+        raise InputError("no case can be used; mend those that were left out")
     return good
 
 
@@ -108,14 +113,25 @@ def _write(case: Case, settings: Preprocessing, folder: Path) -> None:
     if skull := [name for name, image in volumes.items() if shows_skull(image)]:
         prepared.warnings.append(f"{', '.join(skull)} may show the skull; cases should be skull-stripped and lined up")
     labels = read_labels(case.label, prepared, case.coding)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    np.save(partial / "images.npy", prepared.images.astype(np.float16))
-    np.save(partial / "labels.npy", labels)
-    np.save(partial / "foreground.npy", prepared.foreground)
     facts = {**asdict(case), "settings": settings.as_dict(), "warnings": prepared.warnings}
-    (partial / "case.json").write_text(json.dumps(facts, default=str))
-    partial.rename(folder)
+    save_case(folder, prepared.images, labels, prepared.foreground, facts)
+
+
+def save_case(folder: Path, images: np.ndarray, labels: np.ndarray, foreground: np.ndarray, facts: dict) -> None:
+    """Write a prepared case whole or not at all; arrays as in ``CachedCase``."""
+    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.mkdir(parents=True)
+    try:
+        np.save(partial / "images.npy", images.astype(np.float16))
+        np.save(partial / "labels.npy", labels)
+        np.save(partial / "foreground.npy", foreground)
+        (partial / "case.json").write_text(json.dumps(facts, default=str), encoding="utf-8")
+        with suppress(OSError):  # another process that shares the cache was faster
+            partial.rename(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: could not be written; is the disk full?")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_channel(channel: Channel) -> sitk.Image:

@@ -106,6 +106,6 @@ def score_table(scores: dict[str, dict[str, float]], teachers: dict[str, str]) -
     lines = ["| region | teacher | " + " | ".join(f"{m} alone" for m in MODALITIES) + " |", "|---|---|" + "---|" * 4]
     for region in REGIONS:
         of = scores.get(region, {})
-        cells = " | ".join(f"{of[m]:.2f}" if m in of else "" for m in MODALITIES)
+        cells = " | ".join(f"{of[m]:.2f}" if m in of else "-" for m in MODALITIES)
         lines.append(f"| {region} | {teachers.get(region, 'none')} | {cells} |")
     return "\n".join(lines)

@@ -127,27 +127,35 @@ def summarise(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
     return table
 
 
-def write_evaluation(rows: list[dict], out: Path, teachers: dict[str, str], worst: WorstCases | None = None) -> dict:
+def write_evaluation(
+    rows: list[dict], out: Path, of: str, teachers: dict[str, str], worst: WorstCases | None = None
+) -> dict:
     """Write per-case CSV, JSON summary, Markdown, a heat map and an HTML page into a folder; returns the summary.
 
-    ``worst`` adds pictures of the worst cases, which show patients: leave them out of what is passed on.
+    Args:
+        of: what was evaluated, in words.
+        worst: adds pictures of the worst cases, which show patients: leave them out of what is passed on.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with (out / PER_CASE).open("w", newline="") as stream:
+    with (out / PER_CASE).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     summary = summarise(rows)
-    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     alone = score_table(scores_alone(rows), teachers) + "\n"
-    how = "Dice: mean (bootstrap 95% interval). A region empty in truth and result counts 1, in only one of them 0.\n"
+    cases = len({row["case"] for row in rows})
+    how = (
+        f"{of}, {cases} case(s). Dice: mean (bootstrap 95% interval of the mean). A region empty in truth and result "
+        "counts 1, in only one of them 0.\n"
+    )
     tables = (markdown_table(summary, teachers), alone, distance_table(rows), pieces_table(rows), worst_cases(rows))
     text = "\n".join((how, *tables))
-    (out / "evaluation.md").write_text(text)
+    (out / "evaluation.md").write_text(text, encoding="utf-8")
     draw_heat_map(summary, out / HEAT_MAP)
     pictures = [HEAT_MAP, *(worst.write(out) if worst else [])]
-    (out / "evaluation.html").write_text(page(text, pictures))
+    (out / "evaluation.html").write_text(page(text, pictures), encoding="utf-8")
     return summary
 
 
@@ -177,8 +185,14 @@ def mean_dice(summary: dict[str, dict[str, dict]], region: str, without: str | N
 
 
 def scores_alone(rows: list[dict]) -> dict[str, dict[str, float]]:
-    """scores[region][modality]: the mean Dice of each modality alone, which elects teachers."""
-    alone = {m: [row for row in rows if row["subset"] == m] for m in MODALITIES}
+    """scores[region][modality]: the mean Dice of each modality alone, which elects teachers.
+
+    Over the same cases as in an election: those that have every modality that any has, where there are any.
+    """
+    there = {row["subset"] for row in rows} & {*MODALITIES}
+    had = {case: {row["subset"] for row in rows if row["case"] == case} for case in {row["case"] for row in rows}}
+    complete = {case for case, subsets_had in had.items() if there <= subsets_had} or had.keys()
+    alone = {m: [row for row in rows if row["subset"] == m and row["case"] in complete] for m in MODALITIES}
     return {r: {m: float(np.mean([row[r] for row in of])) for m, of in alone.items() if of} for r in REGIONS}
 
 
@@ -226,6 +240,7 @@ def worst_cases(rows: list[dict], count: int = 3) -> str:
         return ""
     lines = ["Worst with all four sequences:", ""]
     for region in REGIONS:
-        worst = sorted(full, key=lambda row, r=region: row[r])[:count]
-        lines.append(f"- {region}: " + ", ".join(f"{row['case']} {row[region]:.2f}" for row in worst))
+        worst = sorted((row for row in full if row[region] < 1), key=lambda row, r=region: row[r])[:count]
+        named = ", ".join(f"{row['case']} {row[region]:.2f}" for row in worst)
+        lines.append(f"- {region}: {named or 'none below 1'}")
     return "\n".join(lines) + "\n"

@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lckd import __version__
-from lckd.anatomy import MODALITIES, REGIONS, subset_name
+from lckd.anatomy import MODALITIES, REGIONS, STRUCTURES, subset_name
 from lckd.errors import InputError
 from lckd.inference import choose_device
 from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, load_model, sha256
+from lckd.picture import WARNING
 from lckd.preprocessing import Preprocessing
 from lckd.segment import Request, segment
 from lckd.weights import packed, unpacked
@@ -42,7 +43,7 @@ from .run_folder import (
     read_recipe,
     read_split,
 )
-from .worst_cases import WorstCases
+from .worst_cases import FOUND, TRUTH, WorstCases
 
 LICENCE = "CC BY-NC 4.0; research use only"
 HEALTHY_SUBSETS = (*((name,) for name in MODALITIES), MODALITIES)
@@ -68,7 +69,7 @@ def finished(folder: Path) -> Finished:
         model, records = load_model(folder), folder / RECORDS
         if absent := next((name for name in (ELECTIONS, RECIPE, SPLIT) if not (records / name).is_file()), None):
             raise InputError(f"{folder}: lacks {RECORDS}/{absent}, so it can be used but not made again")
-        elections = [json.loads(line) for line in (records / ELECTIONS).read_text().splitlines()]
+        elections = [json.loads(line) for line in (records / ELECTIONS).read_text(encoding="utf-8").splitlines()]
         card = model.card
         iterations, version = card["training"]["iterations"], card["version"]
         return Finished(model.network(), read_recipe(records), iterations, elections, records, version)
@@ -92,34 +93,48 @@ def export(
     run, out = Path(run), Path(out).resolve()
     _refuse_to_replace(out)
     done = finished(run)
-    config, network = done.config, done.network
+    config = done.config
     if history and not history.is_file():
         raise InputError(f"{history}: no such file; --history names a text for the card")
     history = history or done.records / HISTORY
-    election = done.elections[-1] if done.elections else {"teachers": {}, "scores": {}, "iteration": 0}
     split = read_split(done.records)
     if not (data or config.data):
         raise InputError(f"{run}: does not say where its data lie; name the folder with --data")
-    partial = out.with_name(out.name + ".partial")
-    cases = held_out(split, data or config.data, done.records / CACHE if done.records == run else partial / CACHE)
-    if not any(case.modalities == MODALITIES for case in cases):
-        raise InputError(
-            f"{run}: no held-out case has all four sequences; nothing would tell what to expect of the model"
-        )
-    (partial / RECORDS).mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        scratch = Path(scratch)  # on the disk of ``out``; prepared patients do not stay behind
+        cases = held_out(split, data or config.data, (run if done.records == run else scratch) / CACHE)
+        if not any(case.modalities == MODALITIES for case in cases):
+            raise InputError(
+                f"{run}: no held-out case has all four sequences; nothing would tell what to expect of the model"
+            )
+        _write_model(done, cases, split, scratch / "model", version or done.version, history, echo)
+        _put_in_place(scratch / "model", out, scratch / "before")
+    return out
+
+
+def _write_model(
+    done: Finished, cases: list[CachedCase], split: dict, partial: Path, version: str, history: Path, echo
+) -> None:
+    """Evaluate and write everything that a model folder holds."""
+    config, network = done.config, done.network
+    election = done.elections[-1] if done.elections else {"teachers": {}, "scores": {}, "iteration": 0}
+    (partial / RECORDS).mkdir(parents=True)
     weights = packed(network.state_dict())
     network.load_state_dict(unpacked(weights))  # evaluated as it will be loaded
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
     rows = evaluate(network, cases, config.window, choose_device("auto"), config.rules, echo)
-    summary = write_evaluation(rows, partial / "evaluation", election["teachers"])
+    summary = write_evaluation(rows, partial / "evaluation", f"model {config.name} {version}", election["teachers"])
     save_file(weights, partial / WEIGHTS)
     (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
     # Where things lay on the machine that trained is nobody's business.
     recipe = {**config.as_dict(), "data": "", "initial": Path(config.initial).name}
+    complete = [case for case in cases if case.modalities == MODALITIES]  # which alone vote, see election.py
+    voters = len(complete) if config.elect_on == "held_out" else len(split["training"])
     card = {
         "format": FORMAT,
         "name": config.name,
-        "version": version or done.version,
+        "version": version,
         "licence": LICENCE,
         "architecture": config.network,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -137,7 +152,7 @@ def export(
         "election": {
             "teachers": election["teachers"],
             "scores": election["scores"],
-            "cases": len(split["validation" if config.elect_on == "held_out" else "training"]),
+            "cases": voters,
             "validation_cases": split["validation"],
         },
         "expected_dice": summary,
@@ -145,34 +160,42 @@ def export(
         "made_by": f"lckd {__version__}",
     }
     card = json.loads(json.dumps(card))
-    check_card(card, out / CARD)
-    (partial / CARD).write_text(json.dumps(card, indent=1) + "\n")
-    (partial / RECORDS / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False))
+    check_card(card, partial / CARD)
+    (partial / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    (partial / RECORDS / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     for name in (SPLIT, LOSSES, ELECTIONS, PLOT):
         if (done.records / name).is_file():
             shutil.copyfile(done.records / name, partial / RECORDS / name)
     told = ""
     if history.is_file():
         shutil.copyfile(history, partial / RECORDS / HISTORY)
-        told = history.read_text()
+        told = history.read_text(encoding="utf-8")
     echo("segmenting phantoms")
     healthy = healthy_millilitres(partial, partial / HEALTHY)
     draw_failures(network, config, partial / "evaluation")
     for picture in partial.rglob("*.png"):
         keep_few_colours(picture)
     halves = halves_millilitres(network, cases, config)
-    (partial / "README.md").write_text(card_text(card, rows, (healthy, halves), done.elections, told))
-    shutil.rmtree(partial / CACHE, ignore_errors=True)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
-    return out
+    (partial / "README.md").write_text(card_text(card, rows, (healthy, halves), done.elections, told), encoding="utf-8")
+
+
+def _put_in_place(made: Path, out: Path, before: Path) -> None:
+    """Move a model folder to its place; what was there before stays until the new one stands."""
+    if out.exists():
+        out.rename(before)
+    try:
+        made.rename(out)
+    except OSError:
+        if before.exists():
+            before.rename(out)
+        raise
 
 
 def _refuse_to_replace(out: Path) -> None:
     """Raise InputError where the model folder to write holds something else than a model, which would be lost."""
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            check_card(json.loads((out / CARD).read_text()), out / CARD)
+            check_card(json.loads((out / CARD).read_text(encoding="utf-8")), out / CARD)
     except (InputError, OSError, ValueError):
         raise InputError(
             f"{out}: holds something that is no model, which would be lost; choose another --out"
@@ -233,12 +256,24 @@ def halves_millilitres(network: nn.Module, cases: list[CachedCase], config: Conf
 
 
 def keep_few_colours(picture: Path) -> None:
-    """Write a PNG anew in 128 colours: the card's pictures stay in repositories for good, and need no more."""
+    """Write a PNG anew in 128 colours: the card's pictures stay in repositories for good, and need no more.
+
+    The colours that mean something stay as they are, however few pixels have them.
+    """
     from PIL import Image
 
+    telling = [*(structure.colour for structure in STRUCTURES.values()), TRUTH, FOUND, WARNING]
     with Image.open(picture) as image:
-        few = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
-    few.save(picture, "PNG", optimize=True)
+        plain = image.convert("RGB")
+    few = pixels = np.asarray(plain)
+    if not plain.getcolors(128):  # else it has been through here
+        few = np.array(plain.quantize(128 - len(telling), dither=Image.Dither.NONE).convert("RGB"))
+        for colour in telling:
+            few[(pixels == colour).all(-1)] = colour
+    colours, numbers = np.unique(few.reshape(-1, 3), axis=0, return_inverse=True)
+    small = Image.fromarray(numbers.reshape(few.shape[:2]).astype(np.uint8))
+    small.putpalette(colours.ravel().tolist())
+    small.save(picture, "PNG", optimize=True)
 
 
 def draw_failures(network: nn.Module, config: Config, out: Path) -> None:

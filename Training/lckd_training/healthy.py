@@ -4,13 +4,11 @@ Every brain that is trained on has a tumour. What a network learns from them is 
 there may be none; phantoms of healthy brains look too little like brains to teach that.
 """
 
-import os
-
 import numpy as np
 
 from lckd.preprocessing import Preprocessing, normalise
 
-from .data import CachedCase
+from .data import CachedCase, save_case
 
 LEFT_OVER = 0.01  # share of a tumour that may reach into the healthy half; it stays labelled
 SYMMETRIC = 0.9  # Dice of a brain and its mirror image; less is a head that lies askew, whose middle is no plane
@@ -37,12 +35,8 @@ def healthy_twin(case: CachedCase, settings: Preprocessing) -> CachedCase | None
     source = np.clip(source, 0, columns.size - 1)
     brain = foreground[:, :, source] & inside
     images = [normalise(np.float32(image[:, :, source]) * inside, brain, settings) for image in case.images]
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    np.save(partial / "images.npy", np.stack(images).astype(np.float16))
-    np.save(partial / "labels.npy", labels[:, :, source] * inside)
-    np.save(partial / "foreground.npy", brain)
-    partial.rename(folder)
+    facts = {"name": twin.name, "made_of": case.name, "warnings": []}
+    save_case(folder, np.stack(images), labels[:, :, source] * inside, brain, facts)
     return twin
 
 

@@ -4,7 +4,7 @@ import html
 from pathlib import Path
 
 from lckd.anatomy import MODALITIES, REGIONS
-from lckd.report import NOTICE
+from lckd.report import NOTICE, interval_words
 
 ROW, COLUMN, DOTS, TOP = 30, 150, 250, 56  # pixels: a cell, the columns of dots, the head
 LOW, HIGH = (60, 20, 80), (250, 230, 90)  # Dice 0 and 1
@@ -37,8 +37,7 @@ def draw_heat_map(summary: dict[str, dict[str, dict]], path: Path) -> None:
             colour = tuple(round(a + (b - a) * value["mean"]) for a, b in zip(LOW, HIGH, strict=True))
             pen.rectangle((x + 1, y + 1, x + COLUMN - 1, y + ROW - 1), fill=colour)
             ink = "black" if value["mean"] > 0.5 else "white"
-            words = f"{value['mean']:.2f}  ({value['low']:.2f} to {value['high']:.2f})"
-            pen.text((x + COLUMN // 2, y + ROW // 2), words, ink, font(14), anchor="mm")
+            pen.text((x + COLUMN // 2, y + ROW // 2), interval_words(value), ink, font(14), anchor="mm")
     canvas.save(path, "PNG")
 
 

@@ -133,7 +133,7 @@ def _described(folder: Path, description: Path) -> list[Case]:
     if "channel_names" not in facts:
         return cases
     cases = []
-    for label in sorted((folder / "labelsTr").glob("*.nii*")):
+    for label in sorted(path for path in (folder / "labelsTr").glob("*.nii*") if not path.name.startswith(".")):
         name = label.name.split(".nii")[0]
         paths = {m: _first(folder / "imagesTr" / f"{name}_{number:04d}") for number, m in modalities.items()}
         if files := {modality: Channel(path) for modality, path in paths.items() if path}:

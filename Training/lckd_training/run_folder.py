@@ -70,7 +70,7 @@ def read_split(records: Path) -> dict[str, list[str]]:
     """
     path = Path(records) / SPLIT
     try:
-        names = json.loads(path.read_text())
+        names = json.loads(path.read_text(encoding="utf-8"))
         return {part: [*names[part]] for part in ("training", "validation")}
     except FileNotFoundError:
         raise InputError(f"{path}: is not there, so nobody knows what was held out; get the folder again") from None
@@ -158,7 +158,7 @@ def save_checkpoint(run: Path, state: dict) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -182,7 +182,7 @@ class Logs:
         out.mkdir(parents=True, exist_ok=True)
         head, rows = ",".join(["iteration", *NAMES]) + "\n", []
         if (out / LOSSES).exists() and iteration:
-            _, *rows = (out / LOSSES).read_text().splitlines(keepends=True)
+            _, *rows = (out / LOSSES).read_text(encoding="utf-8").splitlines(keepends=True)
             numbers = {str(number) for number in range(1, iteration + 1)}
             rows = [row for row in rows if row.endswith("\n") and row.split(",")[0] in numbers]
         write_whole(out / LOSSES, head + "".join(rows))
@@ -191,7 +191,7 @@ class Logs:
         self.board = SummaryWriter(str(out / BOARD), purge_step=iteration + 1)
 
     def losses(self, iteration: int, losses: dict[str, float], rate: float) -> None:
-        with (self.out / LOSSES).open("a", newline="") as stream:
+        with (self.out / LOSSES).open("a", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerow([iteration, *(f"{losses[n]:.5f}" for n in NAMES)])
         for name, value in losses.items():
             self.board.add_scalar(f"loss/{name}", value, iteration)
@@ -199,7 +199,7 @@ class Logs:
 
     def election(self, elections: list[Election]) -> None:
         last = elections[-1]
-        with (self.out / ELECTIONS).open("a") as stream:
+        with (self.out / ELECTIONS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(last)) + "\n")
         draw_elections(elections, self.out / PLOT)
         for region, of_modality in last.scores.items():

@@ -52,8 +52,8 @@ def study(config: Config, data: Path, out: Path, seeds: int, echo=print) -> str:
             own = dataclasses.replace(arm, seed=config.seed + seed)
             results[strategy].append(_one(own, data, out / f"{strategy.replace(', ', '-')}-{seed}", echo))
     table = markdown(results, config)
-    (out / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
-    (out / TABLE).write_text(table)
+    (out / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (out / TABLE).write_text(table, encoding="utf-8")
     return table
 
 
@@ -61,7 +61,7 @@ def _one(config: Config, data: Path, run: Path, echo) -> dict:
     """Train (or go on with) one run and evaluate it: the summary of its subsets and the teachers of its election."""
     result, recipe = run / "result.json", {**config.as_dict(), "data": ""}
     facts = {"recipe": recipe, "cases": sorted(case.name for case in find_cases(data))}
-    if result.is_file() and (before := json.loads(result.read_text())).items() >= facts.items():
+    if result.is_file() and (before := json.loads(result.read_text(encoding="utf-8"))).items() >= facts.items():
         return before
     begun = (run / CHECKPOINT).is_file()
     if begun:
@@ -96,9 +96,10 @@ def markdown(results: dict[str, list[dict]], config: Config) -> str:
                 scores = [
                     mean_dice(found["summary"], region, best[region] if without else None)
                     for found, best in zip(runs, teachers, strict=True)
+                    if region in best or not without  # nobody finds the region: there is no best to be without
                 ]
                 spread = f" ± {np.std(scores):.3f}" if len(scores) > 1 else ""
-                cells.append(f"{np.mean(scores):.3f}{spread}")
+                cells.append(f"{np.mean(scores):.3f}{spread}" if scores else "-")
         named = "; ".join(", ".join(f"{r} {m}" for r, m in found["teachers"].items()) for found in runs)
         lines.append(f"| {strategy} | " + " | ".join(cells) + f" | {named} |")
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ from lckd.picture import outline
 
 from .data import CachedCase
 
-TRUTH, FOUND = (80, 220, 120), (240, 90, 70)
+TRUTH, FOUND = (86, 180, 233), (230, 159, 0)  # blue and orange, which the colour-blind tell apart, too
 SCALE, HEAD = 2, 44  # pixels a voxel; the line of words above
 SHOWN = ("T1ce", "FLAIR", "T2", "T1")  # the sequence a region is best seen on, the first that a case has
 
@@ -26,7 +26,7 @@ class WorstCases:
         for index, region in enumerate(REGIONS):
             kept = self.kept[region]
             if len(kept) < self.count or dice[index] < kept[-1][0]:
-                words = f"{case.name}: {region} Dice {dice[index]:.2f}; truth green, found red"
+                words = f"{case.name}: {region} Dice {dice[index]:.2f}; truth blue, found orange"
                 kept.append((float(dice[index]), case.name, draw(case, found[index], truth[index], words)))
                 kept.sort(key=lambda entry: entry[0])
                 del kept[self.count :]
@@ -53,11 +53,15 @@ def draw(case: CachedCase, found: np.ndarray, truth: np.ndarray, words: str):
     panels = [np.repeat(grey[..., None], 3, axis=2) for _ in range(2)]
     panels = [np.kron(panel, np.ones((SCALE, SCALE, 1), np.uint8)) for panel in panels]
     for mask, colour in ((truth[z], TRUTH), (found[z], FOUND)):
-        panels[1][outline(np.kron(mask, np.ones((SCALE, SCALE), bool)))] = colour
+        large = np.kron(mask, np.ones((SCALE, SCALE), bool))
+        edge = outline(large)
+        panels[1][edge | outline(large & ~edge)] = colour
     sheet = np.concatenate(panels, axis=1)  # cases are prepared in LPS: the nose is up, the patient's right on the left
     picture = Image.new("RGB", (max(sheet.shape[1], 560), sheet.shape[0] + HEAD), "black")
     picture.paste(Image.fromarray(sheet), (0, HEAD))
     pen = ImageDraw.Draw(picture)
+    for x, side in ((6, "R"), (sheet.shape[1] - 18, "L")):
+        pen.text((x, HEAD + sheet.shape[0] // 2), side, "white", ImageFont.load_default(15))
     pen.text((8, 6), words, "white", ImageFont.load_default(15))
     pen.text(
         (8, 25), f"{name}, slice {z} of {len(found)}; research use only", (170, 170, 170), ImageFont.load_default(12)
