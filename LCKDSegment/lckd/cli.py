@@ -53,13 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of a command line. ``key=value`` words may stand anywhere where a verb takes overrides."""
+    """The options of a command line. Inputs, and ``key=value`` words where a verb takes them, may stand anywhere."""
     parser = build_parser()
     options, extra = parser.parse_known_args(arguments)
-    if extra and not (hasattr(options, "overrides") and all("=" in e and not e.startswith("-") for e in extra)):
-        parser.error(f"unrecognized arguments: {' '.join(extra)}")
-    if extra:
+    plain = not any(word.startswith("-") for word in extra)
+    if extra and plain and hasattr(options, "inputs"):
+        options.inputs += map(Path, extra)
+    elif extra and plain and hasattr(options, "overrides") and all("=" in word for word in extra):
         options.overrides += extra
+    elif extra:
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
     return options
 
 

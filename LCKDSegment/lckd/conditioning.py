@@ -30,7 +30,8 @@ MAY_SHOW_SKULL = (
 SAME_BRAIN, SAME_HEAD = 0.08, 0.05
 OTHER_HEAD = "it may be of another patient, or not lined up; compare them by eye"
 WHOLE_MM = 130.0  # a brain with all its skull is longer than this in every direction
-OUTSIDE = 0.05  # of the brain; more outside the reference is told
+OUTSIDE, ELSEWHERE = 0.05, 0.5  # of the brain; more outside the reference is told, or makes it useless
+FAR_OFF = 20.0  # mm; a volume that was moved by more is told
 HEAD_MM = 60.0  # the shortest edge of a field of view that holds enough of a head
 
 
@@ -55,8 +56,10 @@ class Conditioned:
         return {name: found.transform for name, found in self.alignments.items() if found.transform}
 
     def forget(self, name: str) -> None:
-        """Drop what was said of how a volume lies, because it is of no use anyhow."""
-        self.warnings = [words for words in self.warnings if not words.startswith(f"{name} ")]
+        """Drop what was said and done about how a volume lies, because it is of no use anyhow."""
+        self.warnings = [words for words in self.warnings if not words.startswith((f"{name} ", f"{name}:"))]
+        self.steps = [words for words in self.steps if not words.startswith((f"{name}: registered", f"{name}: lined"))]
+        self.alignments.pop(name, None)
 
 
 def condition(images: Mapping[str, sitk.Image], reference: str, register: str, brain: str) -> Conditioned:
@@ -147,6 +150,10 @@ def _align(name: str, image: sitk.Image, reference: str, fixed: sitk.Image, alwa
         done.warnings.append(f"{name} was left where it lies: {found.refused}; compare it with {reference} by eye")
     elif found.transform:
         done.steps.append(f"{name}: registered to {reference}, it lay {found.offset_mm:.1f} mm off {took}")
+        if found.offset_mm > FAR_OFF:
+            done.warnings.append(
+                f"{name} lay {found.offset_mm:.0f} mm off {reference} and was moved; compare them by eye"
+            )
     else:
         done.steps.append(f"{name}: lined up with {reference}, not moved {took}")
 
@@ -163,31 +170,41 @@ def _find_brain(
     Args:
         with_skull: modality -> image that the brain may be extracted from; ``brains``: modality -> mask to be had.
     """
-    started = time.perf_counter()
     refused = {name for name, found in done.alignments.items() if found.refused}  # it would cut the others elsewhere
-    if ready := [name for name in brains if name not in refused]:
-        source, mask = ready[0], brains[ready[0]]
-        done.steps.append(f"the brain is that of {source}, which has no skull")
-        done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
-    else:
-        left = {name: image for name, image in with_skull.items() if name not in refused}
-        if not left:
-            done.warnings.append(
-                f"{', '.join(with_skull)}: not lined up, so its brain is not found: it keeps its skull"
-            )
+    for source, mask in brains.items():
+        if source not in refused and (brain := _carried(mask, source, images[reference], reference, done)):
+            done.brain = brain
+            done.steps.append(f"the brain is that of {source}, which has no skull")
+            done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
             return
+    left = {name: image for name, image in with_skull.items() if name not in refused}
+    while left:
+        started = time.perf_counter()
         source, mask = extraction.extract_best(left)
-        volume, took = extraction.millilitres(mask), time.perf_counter() - started
-        done.steps.append(f"{source}: brain found by deepbet, {volume:.0f} mL ({took:.1f} s)")
-        done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
-        done.warnings.append(PREPARED_HERE)
+        if brain := _carried(mask, source, images[reference], reference, done):
+            done.brain = brain
+            volume, took = extraction.millilitres(mask), time.perf_counter() - started
+            done.steps.append(f"{source}: brain found by deepbet, {volume:.0f} mL ({took:.1f} s)")
+            done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
+            done.warnings.append(PREPARED_HERE)
+            return
+        del left[source]
+    done.warnings.append(f"{', '.join(with_skull)}: not lined up, so its brain is not found: it keeps its skull")
+
+
+def _carried(mask: sitk.Image, source: str, fixed: sitk.Image, reference: str, done: Conditioned) -> sitk.Image | None:
+    """A brain mask of one volume on the reference's grid; None, and a warning, where it lies elsewhere."""
     # From the source's points to the reference's is the inverse of how the source was lined up.
     transform = done.transforms.get(source, sitk.Transform())
-    carried = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), images[reference], transform, sitk.sitkLinear)
-    done.brain = sitk.Cast(carried > 0.5, sitk.sitkUInt8)
-    cut = 1 - extraction.millilitres(done.brain) / max(1e-6, extraction.millilitres(mask))
+    carried = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), fixed, transform, sitk.sitkLinear)
+    brain = sitk.Cast(carried > 0.5, sitk.sitkUInt8)
+    cut = 1 - extraction.millilitres(brain) / max(1e-6, extraction.millilitres(mask))
+    if cut > ELSEWHERE:
+        done.warnings.append(f"{source} lies elsewhere than {reference}: the brain is not taken from it")
+        return None
     if cut > OUTSIDE:
         done.warnings.append(
             f"{cut:.0%} of the brain in {source} lies outside {reference}, on whose grid the result is: tumour there "
             "is not in it"
         )
+    return brain

@@ -1,5 +1,6 @@
 """Series of DICOM files: which there are in folders, their tags, and whether their slices form a volume."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def _together(parts: list[tuple[Path, tuple[str, ...]]]) -> list[tuple[Path, tup
         return [max(parts, key=lambda part: len(part[1]))]
     positions, files, directions = zip(*sorted(images.values()), strict=True)
     apart = np.diff(positions).min(initial=np.inf) > 0.01 and np.ptp(directions, axis=0).max() < 1e-3
-    return [(parts[0][0], files)] if apart else parts
+    whole = Path(os.path.commonpath([os.path.abspath(folder) for folder, _ in parts]))
+    return [(whole, files)] if apart else parts
 
 
 def header_of(path: str) -> sitk.ImageFileReader:
@@ -110,7 +112,7 @@ def _frame_positions(path: str, name: str) -> list[float]:
         if len(positions) < THINNEST:
             raise IndexError
         return positions
-    except (AttributeError, IndexError, TypeError, InvalidDicomError):
+    except (AttributeError, IndexError, TypeError, ValueError, InvalidDicomError):
         raise InputError(f"series “{name}”: does not say where its frames lie; convert it with dcm2niix") from None
 
 

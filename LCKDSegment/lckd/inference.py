@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .anatomy import REGIONS
 from .errors import InputError
 from .network import Network
 
@@ -153,7 +152,7 @@ def predict_within_memory(
 
 def nested(probabilities: np.ndarray) -> np.ndarray:
     """ET in TC in WT: what is surely enhancing tumour is as surely tumour. (3, ...) in the order of REGIONS."""
-    return np.maximum.accumulate(probabilities, axis=REGIONS.index("ET"))
+    return np.maximum.accumulate(probabilities, axis=0)
 
 
 def count_windows(size: tuple[int, ...], window: tuple[int, int, int]) -> int:

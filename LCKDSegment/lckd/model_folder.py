@@ -145,12 +145,14 @@ def check_card(card: object, path: Path) -> None:
 
 def _wrong_values(card: dict):
     """What in a card of the right types cannot be meant, in words."""
-    clip, spacing = card["preprocessing"]["clip_percentiles"], card["preprocessing"]["spacing_mm"]
+    clip, spacing, margin = (card["preprocessing"][key] for key in ("clip_percentiles", "spacing_mm", "margin_mm"))
     yield from wrong_architecture(card["architecture"], three_edges(card["inference"]["window"]))
     if len(clip) != 2 or not all(isinstance(c, (int, float)) for c in clip) or not 0 <= clip[0] < clip[1] <= 100:
         yield f"preprocessing.clip_percentiles {clip} are not two rising percentages"
     if not 0.3 <= spacing <= 5:
         yield f"preprocessing.spacing_mm {spacing} is not a usable voxel spacing"
+    if not 0 <= margin <= 100:
+        yield f"preprocessing.margin_mm {margin} is not a usable margin"
     for rule, (least, most) in LIMITS.items():
         value = card["inference"].get(rule, least)
         if not isinstance(value, (int, float)) or not least <= value <= most:

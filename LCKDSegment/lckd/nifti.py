@@ -59,6 +59,9 @@ def _check(stream, path: Path) -> None:
         if not block:
             raise EOFError
         left -= len(block)
-        whole = len(block) - len(block) % 8
-        if kind in FLOATS and not np.isfinite(np.frombuffer(block[:whole], order + FLOATS[kind])).all():
+        if kind not in FLOATS:
+            continue
+        voxel = np.dtype(order + FLOATS[kind])
+        whole = len(block) - len(block) % voxel.itemsize
+        if not np.isfinite(np.frombuffer(block[:whole], voxel)).all():
             raise InputError(f"{path}: holds NaN or infinite voxels; export the volume again or replace them")

@@ -15,7 +15,8 @@ from .postprocessing import find_pieces
 from .preprocessing import bounding_box, find_foreground, like
 from .report import interval_words, shortened, volume_words
 
-PANEL, GAP, SIDE, TOP = 400, 12, 470, 56  # pixels: a plane's edge, space between, the table's width, the title's height
+PANEL, GAP, SIDE, TOP = 400, 12, 500, 56  # pixels: a plane's edge, space between, the table's width, the title's height
+LINE = 220  # letters over the whole width
 TALLEST = 3000  # pixels; the picture is cut to what its words need
 BACKGROUND, INK, FAINT, WARNING = (14, 16, 20), (235, 238, 242), (150, 158, 168), (240, 200, 120)
 FILL = 0.35  # opacity of the segmentation's inside; its outline is opaque
@@ -46,7 +47,8 @@ def draw_picture(reference: sitk.Image, labels: np.ndarray, report: dict, brain:
         pen.text((x + 8, TOP + 6), f"{name}, {report['reference']}", font=_font(15), **over_image)
         pen.text((x + 8, TOP + PANEL // 2), left, font=_font(15), **over_image)
         pen.text((x + PANEL - 18, TOP + PANEL // 2), right, font=_font(15), **over_image)
-    bottom = max(TOP + PANEL, _table(pen, GAP + 3 * (PANEL + GAP) + 4, report)) + GAP
+    _table(pen, GAP + 3 * (PANEL + GAP) + 4, report)
+    bottom = _words(pen, TOP + PANEL + GAP, report) + GAP
     pen.text((GAP, bottom), f"{report['notice']}  {report['program']}, model {report['model']['name']} "
              f"{report['model']['version']}", FAINT, _font(14))  # fmt: skip
     stream = io.BytesIO()
@@ -130,21 +132,21 @@ def outline(mask: np.ndarray) -> np.ndarray:
     return mask & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
 
 
-def _table(pen, x: int, report: dict) -> int:
-    """Volumes by label and region, expected Dice beside the regions, warnings, what to expect; where it ends (y)."""
+def _table(pen, x: int, report: dict) -> None:
+    """Volumes by label and region, expected Dice beside the regions, and what went in."""
     y = TOP + 4
-    pen.text((x + 278, y), "mL", FAINT, _font(15))
-    pen.text((x + 318, y), "expected Dice", FAINT, _font(15))
+    pen.text((x + 298, y), "mL", FAINT, _font(15))
+    pen.text((x + 344, y), "expected Dice", FAINT, _font(15))
     for name, structure in STRUCTURES.items():
         y += 28
         if name in LABELS:
             pen.rectangle((x, y + 2, x + 14, y + 16), fill=structure.colour)
         pen.text((x + 24, y), f"{structure.title} ({name})", INK, _font(15))
         volume, doubt = volume_words(report, name).partition(" ?")[:2]
-        pen.text((x + 298, y), volume, INK, _font(15), anchor="ra")
-        pen.text((x + 298, y), doubt, WARNING, _font(15))
+        pen.text((x + 320, y), volume, INK, _font(15), anchor="ra")
+        pen.text((x + 322, y), doubt, WARNING, _font(15))
         if name in REGIONS:
-            pen.text((x + 318, y), interval_words(report["expected_dice"][name]), INK, _font(15))
+            pen.text((x + 344, y), interval_words(report["expected_dice"][name]), INK, _font(15))
     y += 38
     for modality in MODALITIES:
         there = modality in report["inputs"]
@@ -152,12 +154,16 @@ def _table(pen, x: int, report: dict) -> int:
         pen.text((x, y), modality, INK if there else FAINT, _font(14))
         pen.text((x + 60, y), shortened(words, 48), FAINT, _font(14))
         y += 20
+
+
+def _words(pen, y: int, report: dict) -> int:
+    """Every warning, then what to expect, from y down over the whole width; where they end."""
     warnings = [(f"Warning: {words}", WARNING) for words in report["warnings"]]
     for sentence, colour in [*warnings, *((words, INK) for words in report["expectation"])]:
-        y += 6
-        for line in textwrap.wrap(sentence, 66):
-            pen.text((x, y), line, colour, _font(13))
-            y += 17
+        for line in textwrap.wrap(sentence, LINE):
+            pen.text((GAP, y), line, colour, _font(15))
+            y += 20
+        y += 4
     return y
 
 

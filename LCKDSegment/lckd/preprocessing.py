@@ -17,6 +17,7 @@ TOLERANCE = 1e-3  # mm, and for direction cosines: less is rounding in a file's 
 UPRIGHT = 0.05  # direction cosines (3 degrees): less is how a head lies, and is not resampled away
 RIPPLE, EDGE_RIPPLE = 1e-3, 1e-2  # of the intensities' range: what splines leave of an even background, far and near
 OUTSIDE = 0.03  # of a head; more of it outside the reference is told
+THICK = 3.0  # mm; thicker slices are told
 END_MM, SECTION_MM2 = 10.0, 1500.0  # a volume that ends so far before the head, where that is still so wide, is told
 BRAIN_ML = 2000.0  # no adult brain is larger: more foreground than this means that the skull is still there
 
@@ -80,7 +81,7 @@ def prepare(
     reference_lps = sitk.DICOMOrient(volumes[reference], "LPS")
     if not same_grid(reference_lps, grid):
         prepared.steps.append(f"{reference}: resampled to {settings.spacing_mm:g} mm for the network")
-    images, masks = {}, {}
+    images, masks, outside = {}, {}, {}
     for name in (name for name in MODALITIES if name in volumes):
         oriented = sitk.DICOMOrient(volumes[name], "LPS")
         transform = (transforms or {}).get(name, sitk.Transform())
@@ -97,14 +98,21 @@ def prepare(
             masks[name] = resample(mask, grid, transform) > 0.5 if moved else foreground
         if not same_grid(oriented, reference_lps):
             prepared.steps.append(f"{name}: resampled to the grid of {reference}")
-        outside = 1 - _millilitres(masks[name], grid) / max(1e-6, _millilitres(foreground, oriented))
-        if outside > OUTSIDE and name != reference:
-            prepared.warnings.append(
-                f"{outside:.0%} of the head in {name} lies outside {reference}, on whose grid the result is: "
-                "tumour there is not in it"
-            )
+        outside[name] = 1 - _millilitres(masks[name], grid) / max(1e-6, _millilitres(foreground, oriented))
     _compare_coverage(masks, reference, prepared)
     prepared.modalities = tuple(name for name in images if name not in prepared.left_out)
+    prepared.warnings += [
+        f"{outside[name]:.0%} of the head in {name} lies outside {reference}, on whose grid the result is: tumour "
+        "there is not in it"
+        for name in prepared.modalities
+        if outside[name] > OUTSIDE and name != reference
+    ]
+    thick = {name: step for name in prepared.modalities if (step := max(volumes[name].GetSpacing())) > THICK}
+    if thick:
+        prepared.warnings.append(
+            f"slices of {max(thick.values()):.3g} mm ({', '.join(thick)}): what is small may lie between them, and "
+            "edges and mL are rough"
+        )
     union = np.logical_or.reduce([masks[name] for name in prepared.modalities])
     prepared.box = bounding_box(union, margin=round(settings.margin_mm / settings.spacing_mm))
     prepared.images = np.stack([images[name][prepared.box] for name in prepared.modalities])
@@ -276,11 +284,11 @@ def _millilitres(mask: np.ndarray, image: sitk.Image) -> float:
 def _compare_coverage(masks: Mapping[str, np.ndarray], reference: str, prepared: Prepared) -> None:
     """Leave out a volume that shows nothing of the reference's head; warn of one that shows little of it."""
     base, spacing = masks[reference], prepared.grid.GetSpacing()[0]
-    for name, mask in masks.items():
+    for name, mask in ((name, mask) for name, mask in masks.items() if name != reference):
         common = np.count_nonzero(mask & base)
         overlap = common / max(1, min(np.count_nonzero(mask), np.count_nonzero(base)))
         share = common / max(1, np.count_nonzero(base))
-        if overlap < 0.05 and name != reference:
+        if overlap < 0.05:
             prepared.left_out[name] = f"it does not overlap {reference}; is it of the same patient and position?"
         elif share < 0.8 or overlap < 0.8:
             prepared.warnings.append(

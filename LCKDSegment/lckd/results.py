@@ -15,7 +15,7 @@ from .anatomy import LABEL_CONVENTIONS, LABELS, REGIONS, STRUCTURES, terminology
 from .errors import InputError
 from .postprocessing import find_pieces
 from .preprocessing import Prepared, like, same_grid
-from .volumes import SUFFIXES
+from .volumes import place_and_series, require_utf8
 
 SPECK_ML = 0.1  # a piece smaller than this is not worth a word
 SEGMENTATION, LABELMAP = ".seg.nrrd", ".nii.gz"
@@ -78,14 +78,24 @@ def check_outputs(output: Path, others: list[Path], inputs: list[Path]) -> None:
     """
     if not output.name.lower().endswith((SEGMENTATION, LABELMAP)):
         raise InputError(f"{output}: the output must end in {SEGMENTATION} (segmentation) or {LABELMAP} (BraTS labels)")
-    paths = [path.resolve() for path in (output, *others)]
+    inputs = [place_and_series(path)[0] for path in inputs]
     folders = {path.resolve() for path in inputs if path.is_dir()}
-    for path, resolved in zip((output, *others), paths, strict=True):
-        if resolved in {p.resolve() for p in inputs} or paths.count(resolved) > 1:
-            raise InputError(f"{path}: is an input or another output of this run; choose another name")
-        if path.is_file() and path.name.lower().endswith(SUFFIXES) and folders & {*resolved.parents}:
-            raise InputError(f"{path}: is there already, in a folder of inputs; choose another name")
+    outputs = [output, *others]
+    for index, path in enumerate(outputs):
+        require_utf8(path)
         check_writable(path)
+        if any(_same_file(path, other) for other in (*inputs, *outputs[:index])):
+            raise InputError(f"{path}: is an input or another output of this run; choose another name")
+        rewritable = path.suffix.lower() in (".json", ".png")  # an earlier report or picture; no image of a patient
+        if path.is_file() and not rewritable and folders & {*path.resolve().parents}:
+            raise InputError(f"{path}: is there already, in a folder of inputs; choose another name")
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    """Whether two names lead to one file: by links, or where the system takes large and small letters as one."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
 
 
 def make_folder(path: Path) -> bool:
@@ -102,8 +112,11 @@ def make_folder(path: Path) -> bool:
 def check_writable(path: Path) -> None:
     """Raise InputError unless a file can be made in this path's folder."""
     folder = path.resolve().parent
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file to write")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name a file to write")
+    except OSError as error:
+        raise InputError(f"{path.name[:40]}...: cannot be a file's name ({error.strerror}); choose a shorter") from None
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder to write to; make it first")
     probe = folder / f".{uuid.uuid4().hex}"
@@ -159,9 +172,15 @@ class Outputs:
 
     def __init__(self):
         self._written: dict[Path, Path] = {}
+        self._made: list[Path] = []
 
     def __enter__(self):
         return self
+
+    def folder(self, path: Path) -> None:
+        """Make a folder unless it is there; when anything fails it goes again."""
+        if make_folder(path):
+            self._made.append(path)
 
     def image(self, image: sitk.Image, path: Path) -> None:
         """Write an image; it is read back, so that a full disk is noticed."""
@@ -180,7 +199,8 @@ class Outputs:
         self._write(path, lambda partial: partial.write_bytes(data))
 
     def _write(self, path: Path, write: Callable[[Path], object]) -> None:
-        partial = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name[-100:]}")
+        suffix = next((s for s in (SEGMENTATION, LABELMAP) if path.name.lower().endswith(s)), path.suffix)
+        partial = path.with_name(f".{uuid.uuid4().hex}{suffix}")  # of any length a name may have
         self._written[partial] = path
         try:
             write(partial)
@@ -200,3 +220,6 @@ class Outputs:
         finally:
             for partial in self._written:
                 partial.unlink(missing_ok=True)
+            for folder in self._made:
+                if not any(folder.iterdir()):
+                    folder.rmdir()

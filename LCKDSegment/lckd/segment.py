@@ -113,9 +113,9 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
     report = build_report(study, model, millilitres(labels, reference.GetSpacing()), run)
     report["warnings"] = doubts + report["warnings"] + (memory_notes if place != device else [])
     segments = request.output.name.lower().endswith(SEGMENTATION)
-    if request.probabilities:
-        make_folder(request.probabilities)
     with Outputs() as outputs:
+        if request.probabilities:
+            outputs.folder(request.probabilities)
         outputs.image(label_image(labels, reference, segments, request.labels), request.output)
         for probability, path in zip(probabilities, probability_files, strict=False):
             outputs.image(percent_image(probability, reference), path)

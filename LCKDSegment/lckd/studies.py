@@ -15,7 +15,7 @@ from .detection import Finding, identify, with_appearance
 from .errors import InputError
 from .geometry import preference
 from .one_patient import doubt_one_patient, group_key, refuse_several_studies
-from .volumes import Volume, find_volumes, volume_file
+from .volumes import Volume, find_volumes, place_and_series, volume_file
 from .words import ATLAS, REPEAT
 
 GIVEN = "given as {} by the user"
@@ -63,7 +63,10 @@ class Study:
                 raise
             volume, finding, note = self.spares[modality].pop(0)
             self.warnings = [words for words in self.warnings if words != note]
+            left = _in_atlas_words(self.volumes[modality])
+            self.warnings = [words for words in self.warnings if words not in left]
             self.warnings.append(f"{error}; “{volume.name}” was taken for {modality} instead")
+            self.warnings += _in_atlas_words(volume)
             self.others.append((self.volumes[modality], Finding(None, 0.0, [str(error)])))
             self.others = [(other, why) for other, why in self.others if other.key != volume.key]
             self.volumes[modality], self.findings[modality] = volume, finding
@@ -133,10 +136,7 @@ def choose_study(volumes: list[Volume], given: Mapping[str, Path]) -> Study:
                 (v, found_as[v.key], f"{note}; to take it: --{modality.lower()} {v.address}") for v, note in notes
             ]
             study.warnings += [note for _, _, note in study.spares[modality]]
-            if ATLAS.search(best.name.casefold()):
-                study.warnings.append(
-                    f"“{best.name}” seems to have been brought to an atlas: sizes and mL may not be the patient's"
-                )
+            study.warnings += _in_atlas_words(best)
     if "T1ce" not in study.volumes and study.spares.get("T1"):
         study.warnings.append(
             "there are several T1, and none is said to be after contrast medium; if one is, name it with --t1ce"
@@ -234,6 +234,12 @@ def _enhanced(looks: Mapping[str, float]) -> float:
     return looks["T1ce"] / max(1e-6, looks["T1"] + looks["T1ce"])
 
 
+def _in_atlas_words(volume: Volume) -> list[str]:
+    if not ATLAS.search(volume.name.casefold()):
+        return []
+    return [f"“{volume.name}” seems to have been brought to an atlas: sizes and mL may not be the patient's"]
+
+
 def _by_image(volume: Volume, finding: Finding) -> Finding:
     try:
         return with_appearance(finding, volume.look())
@@ -265,15 +271,18 @@ def _series_number(volume: Volume) -> int:
 
 
 def _given_volume(path: Path) -> Volume:
-    """The volume of ``--t1 PATH``: a file, a folder with one DICOM series, or ``FOLDER#SERIES_NUMBER``."""
-    text, _, number = str(path).rpartition("#") if not Path(path).exists() and "#" in str(path) else (str(path), "", "")
-    path = Path(text)
+    """The volume of ``--t1 PATH``: a file, a folder with one DICOM series, or ``FOLDER#SERIES``, see ``address``."""
+    path, series = place_and_series(path)
     if not path.is_dir():
         return volume_file(path)
-    volumes = [v for v in find_volumes([path]) if not number or v.tags.get("SeriesNumber") == number]
-    if len(volumes) != 1:
-        raise InputError(f"{path}: {len(volumes)} volumes there; name one as FILE or as FOLDER#SERIES_NUMBER")
-    return volumes[0]
+    volumes = find_volumes([path])
+    if series:
+        volumes = [v for v in volumes if series in (v.tags.get("SeriesNumber"), v.tags.get("SeriesInstanceUID"))]
+    if len(volumes) == 1:
+        return volumes[0]
+    if len(uids := {uid for volume in volumes if (uid := volume.tags.get("SeriesInstanceUID"))}) > 1 and series:
+        raise InputError(f"{path}: {len(uids)} series are number {series}; name one by its UID, {path}#{min(uids)}")
+    raise InputError(f"{path}: {len(volumes)} volumes there; name one as FILE or as FOLDER#SERIES_NUMBER")
 
 
 def _refuse_same_file(volumes: Mapping[str, Volume]) -> None:

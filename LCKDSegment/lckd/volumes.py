@@ -43,8 +43,9 @@ class Volume:
 
     @property
     def address(self) -> str:
-        """How a user names this volume on the command line."""
-        return f"{self.path}#{self.tags.get('SeriesNumber', '')}" if self.slices else str(self.path)
+        """How a user names this volume on the command line: a DICOM series by its number, or its UID without one."""
+        series = self.tags.get("SeriesNumber") or self.tags.get("SeriesInstanceUID", "")
+        return f"{self.path}#{series}" if self.slices else str(self.path)
 
     def geometry(self) -> Geometry:
         """Its grid, from headers alone. Raises InputError when they cannot be read."""
@@ -92,7 +93,7 @@ class Volume:
 
 
 def find_volumes(inputs: list[Path]) -> list[Volume]:
-    """The volumes that files and folders hold, in name order; only headers are read.
+    """The volumes that files and folders hold, each once, in name order; only headers are read.
 
     Raises:
         InputError: an input does not exist, is no volume file or is a folder without volumes.
@@ -106,7 +107,16 @@ def find_volumes(inputs: list[Path]) -> list[Volume]:
             volumes += found
         else:
             volumes.append(volume_file(path))
-    return volumes
+    return list({volume.key: volume for volume in volumes}.values())
+
+
+def place_and_series(path: Path) -> tuple[Path, str]:
+    """``FOLDER#SERIES`` as its folder and series; any other path with an empty series."""
+    path = Path(path)
+    if path.exists() or "#" not in str(path):
+        return path, ""
+    folder, _, series = str(path).rpartition("#")
+    return Path(folder), series
 
 
 def volume_file(path: Path) -> Volume:
@@ -114,13 +124,13 @@ def volume_file(path: Path) -> Volume:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check the path")
-    _require_utf8(path)
+    require_utf8(path)
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(f"{path}: not a volume file; give {', '.join(SUFFIXES)} or a folder of DICOM series")
     return Volume(stem(path), path)
 
 
-def _require_utf8(path: Path) -> None:
+def require_utf8(path: Path) -> None:
     """Raise InputError for a name in another encoding, as old archives leave it: ITK would end the program."""
     try:
         str(path).encode()
@@ -178,9 +188,13 @@ def _few_values(values: np.ndarray) -> bool:
 
 
 def _in_folder(folder: Path) -> list[Volume]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder)))
     volumes = [volume_file(p) for p in files if p.name.lower().endswith(SUFFIXES)]
     others = sorted({p.parent for p in files if not p.name.lower().endswith(SUFFIXES)})
     for path in (path for parent in others for path in parent.iterdir()):
-        _require_utf8(path)
+        require_utf8(path)
     return volumes + [Volume(*series) for series in find_series(others)]
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

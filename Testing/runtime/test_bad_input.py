@@ -76,6 +76,23 @@ def test_what_lies_in_the_input_folder_is_not_written_over(refused, tmp_path, na
     assert (tmp_path / "case" / name).read_bytes() == before
 
 
+def test_images_beside_a_series_given_by_number_are_not_written_over(refused, tmp_path):
+    """Nor a DICOM slice by a report."""
+    (tmp_path / "exam").mkdir()
+    write(BRAIN, tmp_path / "exam" / "case_seg.nii.gz")
+    (tmp_path / "exam" / "01.dcm").write_bytes(b"a slice")
+    given = ["--flair", f"{tmp_path / 'exam'}#2"]
+    refused(given, "is there already", output="exam/case_seg.nii.gz")
+    refused([*given, "--report", tmp_path / "exam" / "01.dcm"], "is there already")
+    assert (tmp_path / "exam" / "01.dcm").read_bytes() == b"a slice"
+
+
+def test_an_input_under_another_name_is_not_written_over(refused, tmp_path):
+    path = write(BRAIN, tmp_path / "flair.nii.gz")
+    (tmp_path / "same.nii.gz").hardlink_to(path)
+    refused([path], "is an input", output="same.nii.gz")
+
+
 def test_one_wrong_bit_in_a_compressed_file(refused, tmp_path, sequence):
     """Unpacked it may well have the right length: its checksum tells."""
     path = tmp_path / "t2.nii.gz"
@@ -89,6 +106,14 @@ def test_truncated_without_compression(refused, tmp_path):
     path = write(BRAIN, tmp_path / "t2.nii")
     path.write_bytes(path.read_bytes()[:5000])
     refused([path], "t2.nii", "too early")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_last_voxel_is_looked_at_too(refused, tmp_path, kind):
+    """Of an odd number, in a file read in blocks."""
+    array = np.pad(np.random.default_rng(0).uniform(50, 100, (21, 21, 21)), 6).astype(kind)
+    array[-1, -1, -1] = np.nan
+    refused([write(array, tmp_path / "flair.nii")], "NaN or infinite")
 
 
 def test_four_dimensions(refused, tmp_path):
@@ -111,6 +136,15 @@ def test_not_finite(refused, tmp_path, value, suffix):
     array = BRAIN.copy()
     array[10, 10, 10] = value
     refused([write(array, tmp_path / f"flair.{suffix}")], "NaN or infinite")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep names in Unicode")
+def test_output_name_in_another_encoding(refused, sequence):
+    refused([sequence("T1")], "not in UTF-8", output=os.fsdecode(b"out/M\xfcller.nii.gz"))
+
+
+def test_output_name_that_is_too_long(refused, sequence):
+    refused([sequence("T1")], "choose a shorter", output=f"out/{'long' * 80}.nii.gz")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep names in Unicode")
@@ -279,6 +313,7 @@ def test_incomplete_model_card(refused, model, sequence, key):
         ("inference", {"window": 33}),
         ("preprocessing", {"spacing_mm": 1e-4, "clip_percentiles": [0.5, 99.5], "margin_mm": 4.0}),
         ("preprocessing", {"spacing_mm": 1.0, "clip_percentiles": [1], "margin_mm": 4.0}),
+        ("preprocessing", {"spacing_mm": 1.0, "clip_percentiles": [0.5, 99.5], "margin_mm": -4.0}),
         ("expected_dice", {"T1": []}),
     ],
 )

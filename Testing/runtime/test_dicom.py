@@ -1,6 +1,7 @@
 """A folder of DICOM series, as it comes from the scanner."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,27 @@ def test_a_series_in_several_folders_is_one(exam):
     for volume in volumes:
         image = volume.read()
         assert same_grid(image, whole[volume.name]) and sitk.Hash(image) == sitk.Hash(whole[volume.name])
+
+
+def test_a_series_in_several_folders_is_named_whole(exam):
+    """By the address that a report gives for it."""
+    for part in (2, 1):
+        (exam / f"DIR{part:03d}").mkdir()
+        for path in sorted(exam.glob("02-*.dcm"))[::part]:
+            path.rename(exam / f"DIR{part:03d}" / path.name)
+    (found,) = [volume for volume in find_volumes([exam]) if "dark-fluid" in volume.name]
+    again = choose_study([], {"FLAIR": Path(found.address)}).volumes["FLAIR"]
+    assert len({Path(file).parent for file in again.slices}) == 2
+    assert sitk.Hash(again.read()) == sitk.Hash(found.read())
+
+
+def test_series_of_one_number_are_named_by_their_identifiers(exam, sequence):
+    uid = choose_study(find_volumes([exam]), {}).volumes["FLAIR"].tags["StudyInstanceUID"]
+    write_series(sitk.ReadImage(str(sequence("T2"))), exam / "other", "t2", 2, uid)
+    with pytest.raises(InputError, match=r"2 series are number 2; name one by its UID, .*exam#1\.") as refusal:
+        choose_study([], {"T2": exam.with_name("exam#2")})
+    named = Path(str(refusal.value).split("UID, ")[1])
+    assert choose_study([], {"T2": named}).volumes["T2"].tags["SeriesNumber"] == "2"
 
 
 def test_a_copy_of_a_series_is_not_another(exam):

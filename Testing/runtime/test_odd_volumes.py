@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from lckd.anatomy import MODALITIES
 from lckd.conditioning import SAME_BRAIN, condition, refuse_other_things
 from lckd.errors import InputError
-from lckd.preprocessing import Preprocessing, find_foreground, like, prepare
+from lckd.preprocessing import Preprocessing, coarse, find_foreground, like, prepare
 from lckd.registration import align, shared_information
 from lckd.studies import choose_study
 from lckd.volumes import volume_file
@@ -51,6 +51,13 @@ def test_a_volume_that_ends_before_the_head_is_told(images, axis, part, end):
     (warning,) = prepare(images, "T1ce", Preprocessing()).warnings
     assert warning.startswith(f"FLAIR lacks the {end}") and warning.endswith("mm of the head of T1ce")
     assert 10 <= int(warning.split()[4]) <= 30
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_volume_of_few_thick_slices_can_be_made_coarse(slices):
+    image = sitk.Image([60, 60, slices], sitk.sitkFloat32)
+    image.SetSpacing((1.0, 1.0, 0.5))
+    assert coarse(image, 4.0).GetSize() == (15, 15, 1)
 
 
 def test_whole_volumes_end_nowhere(images):

@@ -109,6 +109,39 @@ def test_a_volume_that_cannot_be_lined_up_does_not_give_the_brain(images, monkey
     assert brain.millilitres(done.brain) == pytest.approx(brain.millilitres(head_mask(images["T1ce"])), rel=0.01)
 
 
+def test_a_brain_that_lies_elsewhere_does_not_blank_the_study(images):
+    """Nothing was to be lined up, and the one volume without skull lies beside the others."""
+    far = sitk.Image(images["T1"])
+    far.SetOrigin([o + 300 for o in far.GetOrigin()])
+    near = {"T1ce": with_skull(images["T1ce"]), "T1": far, "FLAIR": images["FLAIR"]}
+    done = condition(near, "T1ce", "never", "auto")
+    assert any("T1 lies elsewhere than T1ce: the brain is not taken from it" in words for words in done.warnings)
+    assert "the brain is that of FLAIR, which has no skull" in done.steps
+    assert brain.millilitres(done.brain) == pytest.approx(brain.millilitres(head_mask(images["FLAIR"])), rel=0.01)
+
+
+def test_a_head_that_lies_elsewhere_does_not_give_the_brain(images, monkeypatch):
+    """Though it is the one best suited."""
+    far = with_skull(images["T1"])
+    far.SetOrigin([o + 300 for o in far.GetOrigin()])
+    heads = {"T1ce": with_skull(images["T1ce"]), "T1": far}
+    masks = {name: head_mask(images[name]) for name in heads}
+    masks["T1"].SetOrigin(far.GetOrigin())
+    monkeypatch.setattr(brain, "installed", lambda: True)
+    monkeypatch.setattr(brain, "extract", lambda image, name: masks[name])
+    done = condition(heads, "T1ce", "never", "auto")
+    assert any("T1 lies elsewhere than T1ce" in words for words in done.warnings)
+    assert any(words.startswith("T1ce: brain found by deepbet") for words in done.steps)
+    assert brain.millilitres(done.brain) == pytest.approx(brain.millilitres(masks["T1ce"]), rel=0.01)
+
+
+def test_a_far_volume_that_was_moved_is_told(images):
+    far = moved(images["T2"], MOTION, 1.4)
+    far.SetOrigin([o + 15 for o in far.GetOrigin()])
+    done = condition({"T1ce": images["T1ce"], "T2": far}, "T1ce", "auto", "auto")
+    assert any("mm off T1ce and was moved; compare them by eye" in words for words in done.warnings)
+
+
 def test_a_brain_cut_by_the_references_field_of_view_is_said(images, monkeypatch):
     heads = {"T1ce": with_skull(images["T1ce"])[:, :, 20:65], "T1": with_skull(images["T1"])}
     monkeypatch.setattr(brain, "installed", lambda: True)

@@ -18,7 +18,7 @@ import lckd.segment as segment_module
 from command import lckd
 from lckd import inference
 from lckd.anatomy import LABELS, MODALITIES, STRUCTURES, subset_name, subsets
-from lckd.errors import InputError
+from lckd.errors import Cancelled, InputError
 from lckd.model_folder import load_model
 from lckd.preprocessing import same_grid
 from lckd.report import cost_sentences, expectation
@@ -263,6 +263,8 @@ def test_volume_elsewhere_is_left_out(sequence, tmp_path):
     assert [m["modality"] for m in report["missing"]] == ["T1", "T2", "FLAIR"]
     (warning,) = [words for words in report["warnings"] if words.startswith("FLAIR ")]
     assert "FLAIR was left out: it does not overlap T1ce" in warning
+    assert not any("FLAIR" in step for step in report["preprocessing"] if "lined up" in step or "registered" in step)
+    assert report["alignment"] == {}
     run({"T1ce": sequence("T1ce")}, tmp_path / "alone.nii.gz")
     assert (labels_of(tmp_path / "out.nii.gz") == labels_of(tmp_path / "alone.nii.gz")).all()
 
@@ -286,6 +288,44 @@ def test_negative_intensities_are_a_stripped_brain_all_the_same(sequence, from_f
     report = run({"FLAIR": tmp_path / "flair.nii.gz"}, tmp_path / "out.nii.gz")
     assert not any("skull" in warning for warning in report["warnings"])
     assert dice(labels_of(tmp_path / "out.nii.gz") > 0, from_flair > 0) > 0.99
+
+
+def test_thick_slices_are_told(sequence, tmp_path):
+    for name in ("T2", "FLAIR"):
+        thick = sitk.BinShrink(sitk.ReadImage(str(sequence(name)), sitk.sitkFloat32), [1, 1, 4])
+        sitk.WriteImage(thick, str(tmp_path / f"{name}.nii.gz"))
+    given = {"T1ce": sequence("T1ce"), **{name: tmp_path / f"{name}.nii.gz" for name in ("T2", "FLAIR")}}
+    report = run(given, tmp_path / "out.nii.gz")
+    assert any(words.startswith("slices of 5.6 mm (T2, FLAIR):") for words in report["warnings"])
+
+
+def test_inputs_may_stand_on_both_sides_of_an_option(sequence, tmp_path):
+    done = lckd(
+        "segment", sequence("T1"), "-o", tmp_path / "out.nii.gz", sequence("FLAIR"), "--report", tmp_path / "r.json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert [*json.loads((tmp_path / "r.json").read_text())["inputs"]] == ["T1", "FLAIR"]
+
+
+def test_a_run_that_cannot_write_leaves_no_folder(sequence, tmp_path, monkeypatch):
+    def full(self, image, path):
+        raise InputError("no room")
+
+    monkeypatch.setattr(segment_module.Outputs, "image", full)
+    with pytest.raises(InputError, match="no room"):
+        run({"FLAIR": sequence("FLAIR")}, tmp_path / "out.nii.gz", probabilities=tmp_path / "percent")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stop_is_not_taken_for_damaged_weights(sequence, tmp_path, monkeypatch):
+    """Whatever a library makes of exceptions while it loads."""
+
+    def stopped(*arguments, **options):
+        raise Cancelled
+
+    monkeypatch.setattr("safetensors.torch.load_file", stopped)
+    with pytest.raises(Cancelled):
+        run({"FLAIR": sequence("FLAIR")}, tmp_path / "out.nii.gz")
 
 
 def test_inputs_are_not_overwritten(sequence, tmp_path):

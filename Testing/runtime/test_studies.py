@@ -168,6 +168,34 @@ def test_a_drawing_named_like_a_sequence_gives_way_to_the_image(tmp_path, sequen
         choose_study(find_volumes([tmp_path]), {}).read()
 
 
+def test_what_is_taken_instead_may_be_in_an_atlas(tmp_path, sequence):
+    sitk.WriteImage(sitk.ReadImage(str(sequence("FLAIR"))), str(tmp_path / "FLAIR_to_MNI.nii.gz"))
+    sitk.WriteImage(sitk.Image([80, 80, 80], sitk.sitkFloat32), str(tmp_path / "FLAIR.nii.gz"))
+    found = choose_study(find_volumes([tmp_path]), {})
+    assert found.volumes["FLAIR"].name == "FLAIR"
+    found.read()
+    assert found.volumes["FLAIR"].name == "FLAIR_to_MNI"
+    assert sum("brought to an atlas: sizes" in words for words in found.warnings) == 1
+
+
+def test_what_is_named_twice_is_one_volume(tmp_path, sequence):
+    (tmp_path / "case").mkdir()
+    path = tmp_path / "case" / "FLAIR.nii.gz"
+    path.write_bytes(sequence("FLAIR").read_bytes())
+    for inputs in ([path, path], [path.parent, path], [path.parent / ".." / "case" / path.name, path.parent]):
+        study = choose_study(find_volumes(inputs), {})
+        assert study.warnings == [] and study.others == []
+
+
+def test_hidden_folders_are_left_alone(tmp_path, sequence):
+    for name in ("FLAIR", ".trash/T1", "kept/.cache/deep/T2"):
+        path = tmp_path / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sequence("FLAIR").read_bytes())
+    assert [volume.name for volume in find_volumes([tmp_path])] == ["FLAIR"]
+    assert [volume.name for volume in find_volumes([tmp_path / ".trash"])] == ["T1"], "named outright it counts"
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_files_that_do_not_say_how_the_head_lies_are_told(tmp_path, sequence, suffix):
     path = tmp_path / f"FLAIR{suffix}"
