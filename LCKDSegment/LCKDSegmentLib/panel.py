@@ -127,6 +127,8 @@ def fill_table(table, report: dict | None) -> None:
     if report is None:
         return
     table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+    for column in (1, 2):
+        table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
     for row, (name, structure) in enumerate(STRUCTURES.items()):
         table.insertRow(row)
         expected = interval_words(report["expected_dice"][name]) if name in REGIONS else ""
@@ -137,6 +139,8 @@ def fill_table(table, report: dict | None) -> None:
         for column, text in ((1, volume_words(report, name)), (2, expected)):
             item = qt.QTableWidgetItem(text)
             item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+            if text.endswith("?"):
+                item.setToolTip(_("Little more than a guess from these sequences"))
             table.setItem(row, column, item)
 
 
