@@ -113,9 +113,9 @@ def find_volumes(inputs: list[Path]) -> list[Volume]:
 def place_and_series(path: Path) -> tuple[Path, str]:
     """``FOLDER#SERIES`` as its folder and series; any other path with an empty series."""
     path = Path(path)
-    if path.exists() or "#" not in str(path):
-        return path, ""
     folder, _, series = str(path).rpartition("#")
+    if path.exists() or not folder or not Path(folder).is_dir():
+        return path, ""
     return Path(folder), series
 
 
