@@ -7,6 +7,7 @@ from .postprocessing import UNENHANCED
 from .studies import Study
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis or treatment decisions."
+FOR_GLIOMA = "Only for brains known to have a glioma: in others it often draws one all the same."
 HOPELESS = 0.3  # an expected Dice below this is no better than a hint
 MOST_PIECES = 5  # whose volumes are listed
 
@@ -75,7 +76,7 @@ def expectation(available: tuple[str, ...], model: Model) -> str:
     words = f"Expected Dice, the mean of {here['WT']['cases']} held-out cases (and its 95% interval): {scores}."
     if (where_any := here["ET"].get("mean_where_any")) is not None:
         words += f" Over the cases that have enhancing tumour, ET is {where_any:.2f}."
-    return words + " Single cases lie far above and below; nothing was measured on this one."
+    return f"{words} Single cases lie far above and below; nothing was measured on this one. {FOR_GLIOMA}"
 
 
 def interval_words(score: dict) -> str:
