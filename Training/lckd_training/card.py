@@ -194,8 +194,8 @@ folder and the held-out cases, makes it again, every measurement in this file in
 - Enhancing tumour cannot be seen without T1ce: what is drawn then is a guess.
 - Trained on {seen} only: not on metastases, children, haemorrhage or resection cavities.
 - {rule_words(card)}
-- A result with no tumour is no proof that there is none, nor is one with a tumour proof that there is one: it has learnt
-  from brains that have one.
+- A result with no tumour is no proof that there is none, nor is one with a tumour proof that there is one: it has
+  learnt from brains that have one.
 
 ## Cite
 
