@@ -104,6 +104,15 @@ def test_summary_counts_and_brackets():
     assert "| T2 | 0.00 (0.00 to 0.00) |" in markdown_table(summarise(rows), {})
 
 
+def test_an_interval_is_over_patients():
+    """Four time points of one patient say no more than one."""
+    values = np.array([0.2, 0.8, 0.8, 0.8, 0.8])
+    one_each = evaluation.bootstrap(values, ["A", "B", "C", "D", "E"])
+    one_patient = evaluation.bootstrap(values, ["A", *(f"BraTS-GLI-00001-{n:03d}" for n in range(4))])
+    assert one_patient == (0.2, 0.8), "either patient may be drawn twice"
+    assert one_each[0] > 0.2
+
+
 def test_means_leave_out_the_subsets_that_hold_the_teacher():
     rows = [
         {"case": "a", "subset": s, "ET": v, "TC": v, "WT": v} for s, v in (("T1", 0.2), ("T1ce", 0.8), ("T1+T1ce", 0.9))

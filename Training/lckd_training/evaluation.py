@@ -22,7 +22,7 @@ from lckd.postprocessing import Rules
 from lckd.preprocessing import bounding_box
 from lckd.report import interval_words
 
-from .data import CachedCase
+from .data import CachedCase, patient
 from .election import found_and_true, region_dice, score_table
 from .heat_map import draw_heat_map, page
 from .worst_cases import WorstCases
@@ -110,7 +110,7 @@ def summarise(rows: Iterable[dict]) -> dict[str, dict[str, dict]]:
         of = [row for row in rows if row["subset"] == subset]
         values = np.array([[row[region] for region in REGIONS] for row in of], float)
         if of:
-            low, high = bootstrap(values)
+            low, high = bootstrap(values, [row["case"] for row in of])
             table[subset] = {
                 region: {
                     "mean": round(float(values[:, i].mean()), 4),
@@ -204,22 +204,30 @@ def distance_table(rows: list[dict]) -> str:
     ]
     for subset in map(subset_name, subsets()):
         if of := [row for row in rows if row["subset"] == subset]:
-            values = [np.array([d for row in of if (d := row[f"{r} HD95"]) is not None]) for r in REGIONS]
-            lines.append(f"| {subset} | " + " | ".join(_distance_words(v, len(of)) for v in values) + " |")
+            lines.append(f"| {subset} | " + " | ".join(_distance_words(of, region) for region in REGIONS) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _distance_words(values: np.ndarray, cases: int) -> str:
-    if not len(values):
+def _distance_words(rows: list[dict], region: str) -> str:
+    there = [row for row in rows if row[f"{region} HD95"] is not None]
+    if not there:
         return "none"
-    low, high = bootstrap(values)
-    return f"{np.median(values):.1f}; {values.mean():.1f} ({low:.1f} to {high:.1f}), {len(values)} of {cases}"
+    values = np.array([row[f"{region} HD95"] for row in there])
+    low, high = bootstrap(values, [row["case"] for row in there])
+    return f"{np.median(values):.1f}; {values.mean():.1f} ({low:.1f} to {high:.1f}), {len(values)} of {len(rows)}"
 
 
-def bootstrap(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95% interval of the mean over the first axis, by drawing cases again; the same values give the same one."""
-    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    return tuple(np.percentile(values[picks].mean(axis=1), (2.5, 97.5), axis=0))
+def bootstrap(values: np.ndarray, cases: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The 95% interval of the mean over the first axis (cases), by drawing patients again, each with all its cases.
+
+    The same values give the same interval.
+    """
+    patients = [patient(case) for case in cases]
+    of = np.array([[name == other for other in patients] for name in dict.fromkeys(patients)], float)
+    sums, counts = np.tensordot(of, values, 1), of.sum(1)
+    picks = np.random.default_rng(0).integers(len(of), size=(RESAMPLES, len(of)))
+    means = (sums[picks].sum(1).T / counts[picks].sum(1)).T
+    return tuple(np.percentile(means, (2.5, 97.5), axis=0))
 
 
 def pieces_table(rows: list[dict]) -> str:
