@@ -13,8 +13,10 @@ MOST_PIECES = 5  # whose volumes are listed
 
 
 def build_report(study: Study, model: Model, volumes_ml: dict[str, float], run: dict) -> dict:
-    """The report as plain JSON values. ``run`` holds what the run itself knows: device, seconds, steps,
-    separate pieces, warnings.
+    """The report as plain JSON values.
+
+    Args:
+        run: what the run itself knows: device, seconds, steps, volumes of separate pieces (mL), warnings.
     """
     return {
         "notice": NOTICE,
