@@ -121,7 +121,7 @@ def _result_warnings(study: Study, model: Model, volumes_ml: dict[str, float], p
     if whole == 0:
         words.append("no tumour was found; that is not proof that there is none")
     elif "T1ce" not in study.available:
-        drawn = "its outline is a guess" if enhancing else "that none is drawn does not mean that nothing enhances"
+        drawn = "its outline is a guess" if enhancing else "finding none does not mean that nothing enhances"
         words.append(f"enhancing tumour (ET) is defined by contrast medium: without T1ce {drawn}")
     elif enhancing < UNENHANCED * whole:
         words.append(

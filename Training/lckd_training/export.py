@@ -256,20 +256,23 @@ def halves_millilitres(network: nn.Module, cases: list[CachedCase], config: Conf
 
 
 def keep_few_colours(picture: Path) -> None:
-    """Write a PNG anew in 128 colours: the card's pictures stay in repositories for good, and need no more.
+    """Write a PNG anew in at most 200 colours: the card's pictures stay in repositories for good, and need no more.
 
-    The colours that mean something stay as they are, however few pixels have them.
+    Grey stays grey, or tissue would seem to be marked; the colours that mean something stay as they are.
     """
     from PIL import Image
 
     telling = [*(structure.colour for structure in STRUCTURES.values()), TRUTH, FOUND, WARNING]
     with Image.open(picture) as image:
-        plain = image.convert("RGB")
-    few = pixels = np.asarray(plain)
-    if not plain.getcolors(128):  # else it has been through here
-        few = np.array(plain.quantize(128 - len(telling), dither=Image.Dither.NONE).convert("RGB"))
+        pixels = np.asarray(image.convert("RGB"))
+    few, coloured = pixels & 0xFC, np.ptp(pixels, axis=2) > 0  # 64 levels of grey
+    if coloured.any() and not Image.fromarray(pixels).getcolors(200):  # else it has been through here
+        others = Image.fromarray(pixels[coloured][None]).quantize(128, dither=Image.Dither.NONE)
+        few[coloured] = np.asarray(others.convert("RGB"))[0]
         for colour in telling:
             few[(pixels == colour).all(-1)] = colour
+    else:
+        few[coloured] = pixels[coloured]
     colours, numbers = np.unique(few.reshape(-1, 3), axis=0, return_inverse=True)
     small = Image.fromarray(numbers.reshape(few.shape[:2]).astype(np.uint8))
     small.putpalette(colours.ravel().tolist())
