@@ -33,9 +33,19 @@ from lckd.volumes import check_image
 from LCKDSegmentLib import dependencies, panel, result_nodes
 from LCKDSegmentLib.choices import Choices
 from LCKDSegmentLib.job import SegmentationJob, slicer_python
-from LCKDSegmentLib.scene import SAVED_UNSEEN, SEVERAL_STUDIES, Proposal, has_voxels, image_in_world, propose
+from LCKDSegmentLib.scene import (
+    SAVED_UNSEEN,
+    SEVERAL_STUDIES,
+    Proposal,
+    fingerprint,
+    has_voxels,
+    image_in_world,
+    in_scene,
+    propose,
+)
 
 POLL_MS = 100
+GONE = _("The volume that was segmented is no longer in the scene.")
 SETTLE_MS = 150  # a volume being loaded gets its name, voxels and file one after the other
 
 
@@ -71,6 +81,8 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.job = None
         self._starting = False
+        self._before = None  # what the user had chosen when another scene began to be added
+        self._started = 0.0  # when the segmentation that runs was begun
         self._use(None)
         self._proposal = Proposal()
         self._result = None  # what the table shows
@@ -102,6 +114,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
         self.addObserver(scene, scene.EndBatchProcessEvent, self.refreshSoon)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodesChanged)
@@ -112,9 +125,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.onSceneChanged()
 
     def cleanup(self):
-        self.cancel()
+        self.removeObservers()  # first: on quitting the widgets may be gone already
         self._settle.stop()
-        self.removeObservers()
+        self._end()
         self._use(None)  # selectors may still change while their nodes go; nobody listens any more
 
     def enter(self):
@@ -141,6 +154,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartClose(self, caller=None, event=None):
         self.cancel()
         self._use(None)
+        self._before = None
 
     def onSceneChanged(self, caller=None, event=None):
         if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsImporting():
@@ -149,19 +163,24 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._use(None)
             return
         self._use(self.logic.getParameterNode())
-        if self.job:  # a scene that is added brings its own choices, but the panel is still this job's
-            self._keepJobsChoices()
+        if self._before:
+            for name, box in self._options().items():
+                self._parameters.SetParameter(name, box.currentText)
+            self._choices.restore(self._before)
+        self._before = None
         for name, box in self._options().items():
             box.setCurrentText(self._parameters.GetParameter(name) or "auto")
         self.ui.nestedCheckBox.checked = self._parameters.GetParameter("Nested") == "true"
         self.fillSlots()
 
-    def _keepJobsChoices(self):
-        for name, box in self._options().items():
-            self._parameters.SetParameter(name, box.currentText)
-        for modality in MODALITIES:
-            self._choices.choose(modality, slicer.mrmlScene.GetNodeByID(self.job.node_ids.get(modality, "")))
-        self._choices.keep_study(self._proposal.study, self._proposal)
+    def onSceneStartImport(self, caller=None, event=None):
+        """A scene that is added to this one brings choices of its own: those made here by hand stay."""
+        self._before = self._choices.kept() if self._choices else None
+
+    def _jobsNodes(self):
+        """Modality -> the running job's volume, None where it has none or that has left the scene."""
+        nodes = {modality: self.job.nodes.get(modality) for modality in MODALITIES}
+        return {modality: node if in_scene(node) else None for modality, node in nodes.items()}
 
     def refreshSoon(self, caller=None, event=None):
         """Look at the scene once it has come to rest; on entering, if another module is shown: it is not to wait."""
@@ -187,12 +206,12 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def fillSlots(self):
         """Fill every slot that the user has not set from what is loaded."""
-        if self._choices is None or slicer.mrmlScene.IsBatchProcessing():
+        if self._choices is None or self._starting or slicer.mrmlScene.IsBatchProcessing():
             return
         database = getattr(slicer, "dicomDatabase", None)
         self._proposal = propose(slicer.mrmlScene, database, self._choices.study)
         panel.fill_studies(self.ui.studyComboBox, self.ui.studyLabel, self._proposal)
-        self.slots.fill(self._choices.fill(self._proposal))
+        self.slots.fill(self._jobsNodes() if self.job else self._choices.fill(self._proposal))
         self.updatePanel()
         self.showReport()
 
@@ -246,8 +265,9 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.segmentButton.enabled = not self._starting and (running or problem is None)
         ready = _("Segment from {sequences}").format(sequences=", ".join(chosen))
         self.ui.segmentButton.toolTip = _("Stop the segmentation; nothing is kept") if running else problem or ready
-        self.slots.enable(not running)
-        self.ui.detectButton.enabled = self.ui.studyComboBox.enabled = not running
+        free = not running and not self._starting
+        self.slots.enable(free)
+        self.ui.detectButton.enabled = self.ui.studyComboBox.enabled = free
         self.ui.progressBar.visible = running
         self.ui.statusLabel.visible = running
         lines = [problem] if problem else self.logic.costSentences(tuple(chosen))
@@ -270,7 +290,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         report = result_nodes.current_report(result)
         panel.fill_table(self.ui.volumeTable, report)
         self.ui.resultButton.visible = report is not None
-        self.ui.resultButton.text = _("Result: {name}").format(name=result.GetName()) if result else _("Result")
+        self.ui.resultButton.text = panel.result_title(result.GetName(), report) if report else _("Result")
         self.ui.warningLabel.text = "\n".join(f"⚠ {warning}" for warning in report["warnings"]) if report else ""
         self.ui.warningLabel.visible = bool(report and report["warnings"])
         self.ui.show3DButton.setSegmentationNode(result)
@@ -302,28 +322,36 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onCopy(self):
         if self._result:
-            text = panel.as_text(self._result.GetName(), result_nodes.current_report(self._result))
-            qt.QApplication.clipboard().setText(text)
+            report = result_nodes.current_report(self._result)
+            title = panel.result_title(self._result.GetName(), report)
+            qt.QApplication.clipboard().setText(panel.as_text(title, report))
 
     # The segmentation
 
     def onSegmentOrCancel(self):
         if self.job:
-            self.cancel()
+            if time.monotonic() > self._started + qt.QApplication.doubleClickInterval() / 1000:  # else a double click
+                self.cancel()
             return
-        self._starting = True  # installing packages lets events through: a second click must find the button off
+        # Installing packages lets events through: a second click must find the button off, and what is segmented is
+        # what the user has seen.
+        self._starting = True
+        nodes, proposal = self.slots.nodes(), self._proposal
         self.updatePanel()
         try:
             with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started.")):
                 if dependencies.ensure() and self._parameters:
                     self.ui.logText.setPlainText("")
                     options = {name.lower(): box.currentText for name, box in self._options().items()}
-                    self.job = self.logic.start(self.slots.nodes(), proposal=self._proposal, **options)
-                    self._choices.keep_study(self._proposal.study, self._proposal)  # whatever is loaded while it runs
+                    self.job = self.logic.start(nodes, proposal=proposal, **options)
                     self._poll.start()
+                    if self._choices:  # whatever is loaded while it runs
+                        self._choices.keep_study(proposal.study, proposal)
         finally:
+            self._started = time.monotonic()
             self._starting = False
             self.updatePanel()
+            self.refreshSoon()  # what was loaded meanwhile
 
     def onPoll(self):
         if self.job is None:
@@ -337,12 +365,15 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cancel(self):
         """Kill the running segmentation, if any; nothing of it stays."""
-        if self.job is None:
-            return
+        if self.job:
+            self._end()
+            self.updatePanel()
+
+    def _end(self):
         self._poll.stop()
         job, self.job = self.job, None
-        job.close()
-        self.updatePanel()
+        if job:
+            job.close()
 
     def _finish(self):
         self._poll.stop()
@@ -356,18 +387,19 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     m for m, found in job.report["alignment"].items() if found["to_volume"] or found["refused"]
                 }
                 if self.ui.keepTransformsCheckBox.checked:
-                    result_nodes.keep_alignment(slicer.mrmlScene, job.node_ids, job.report["alignment"])
+                    result_nodes.keep_alignment(slicer.mrmlScene, job.nodes, job.report["alignment"])
                     elsewhere = set()
-                reference = slicer.mrmlScene.GetNodeByID(job.node_ids[job.report["reference"]])
                 if self._entered:
-                    on_reference = {node_id for m, node_id in job.node_ids.items() if m not in elsewhere}
-                    result_nodes.show_alone(result, reference, job.study_ids[job.report["reference"]], on_reference)
+                    on_reference = {node.GetID() for m, node in job.nodes.items() if m not in elsewhere}
+                    study = self.logic.studyOfJob(job)
+                    result_nodes.show_alone(result, job.nodes[job.report["reference"]], study, on_reference)
                 else:  # the views show what the user has turned to meanwhile, perhaps another patient
                     slicer.util.showStatusMessage(_("{name} is ready").format(name=result.GetName()))
         finally:
             job.close()
             self.updatePanel()
             self.showReport()
+            self.refreshSoon()  # what was loaded meanwhile
 
 
 class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
@@ -398,6 +430,8 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
                 return _("{volume} holds no voxels; load it again, or choose another for {modality}.").format(
                     volume=node.GetName() if node else "None", modality=modality
                 )
+            if not in_scene(node):
+                return GONE
             if node.GetID() in names:
                 return _("{volume} is chosen for both {first} and {second}; choose another for one of them.").format(
                     volume=node.GetName(), first=names[node.GetID()], second=modality
@@ -420,9 +454,14 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         """
         if problem := self.problem(nodes):
             raise InputError(problem)
+        found = proposal or Proposal()
+        beside = {m: found.volumes_beside({m: node}) for m, node in nodes.items()}
+        studies = {m: [slicer.mrmlScene.GetNodeByID(node_id) for node_id in ids] for m, ids in beside.items()}
         images = {m: check_image(image_in_world(node), Path(node.GetName())) for m, node in nodes.items()}
         if brain == "always" or (brain == "auto" and any(shows_skull(image) for image in images.values())):
             dependencies.offer_brain_extraction()
+            if problem := self.problem(nodes):  # installing lets events through
+                raise InputError(problem)
         inputs = {modality: {"volume": node.GetName()} for modality, node in nodes.items()}
         for modality, node in nodes.items():
             if proposal and proposal.nodes.get(modality) is node:  # else it was given by the user
@@ -432,10 +471,14 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         folder = Path(__file__).resolve().parent
         options = {"device": device, "register": register, "brain": brain}
         job = SegmentationJob(images, inputs, self.python, folder, options, slicer.app.temporaryPath, warnings)
-        job.node_ids = {modality: node.GetID() for modality, node in nodes.items()}
-        found = proposal or Proposal()
-        job.study_ids = {modality: found.volumes_beside({modality: node}) for modality, node in nodes.items()}
+        # The nodes, not their IDs, which are given anew to what is loaded when they have gone.
+        job.nodes, job.studies = dict(nodes), studies
+        job.fingerprints = {modality: fingerprint(node) for modality, node in nodes.items()}
         return job
+
+    def studyOfJob(self, job):
+        """The node IDs of the volumes, still in the scene, of the study whose reference a finished job has."""
+        return {node.GetID() for node in job.studies[job.report["reference"]] if in_scene(node)}
 
     def showResult(self, job, parameters, nested, jump=True):
         """Bring a finished job's result into the scene; returns the segmentation node. Raises InputError.
@@ -445,13 +488,14 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         """
         if job.status != 0 or job.report is None:
             raise InputError(job.error())
-        reference = slicer.mrmlScene.GetNodeByID(job.node_ids[job.report["reference"]])
-        if reference is None:
-            raise InputError(_("The volume that was segmented is no longer in the scene."))
+        reference = job.nodes[job.report["reference"]]
+        if not in_scene(reference):
+            raise InputError(GONE)
         labels = result_nodes.read_labels(job.labels_path)
-        if labels.shape != reference.GetImageData().GetDimensions()[::-1]:
+        same = has_voxels(reference) and fingerprint(reference) == job.fingerprints[job.report["reference"]]
+        if not same or labels.shape != reference.GetImageData().GetDimensions()[::-1]:
             raise InputError(_("The volume that was segmented has changed meanwhile; click Segment again."))
-        held = result_nodes.make_room(slicer.mrmlScene, job.study_ids[job.report["reference"]])
+        held = result_nodes.make_room(slicer.mrmlScene, self.studyOfJob(job), reference)
         node = result_nodes.show_result(slicer.mrmlScene, labels, reference, job.report, nested, held)
         parameters.SetNodeReferenceID("Result", node.GetID())
         if jump:

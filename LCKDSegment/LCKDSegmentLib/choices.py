@@ -4,6 +4,8 @@ import slicer
 
 from lckd.anatomy import MODALITIES
 
+from .scene import in_scene
+
 STUDY = "Study"  # the parameter that says that a study was chosen, and the reference to one of its volumes
 CHOSEN, BY_USER = "chosen", "true"
 
@@ -31,7 +33,7 @@ class Choices:
         """Give every slot that the user has not set what the proposal has for it; returns modality -> node or None."""
         if self.study is None and self._parameters.GetParameter(STUDY) == CHOSEN:  # its volumes are gone
             self.forget()
-        by_user = [name for name in MODALITIES if self._parameters.GetParameter(f"{name}.ByUser") == BY_USER]
+        by_user = [name for name in MODALITIES if self._by_user(name)]
         slots = {name: self.volume(name) for name in by_user}
         for name in MODALITIES:
             if name not in by_user:
@@ -44,6 +46,20 @@ class Choices:
         """The user has put a volume into a slot, or emptied it."""
         self._parameters.SetParameter(f"{modality}.ByUser", BY_USER)
         self._keep(modality, node)
+
+    def kept(self):
+        """What the user has set, to be restored: modality -> node, and a volume of the study; None where nothing is."""
+        by_user = {name: self.volume(name) for name in MODALITIES if self._by_user(name)}
+        return (by_user, self.study) if by_user or self.study else None
+
+    def restore(self, kept):
+        """Set again what ``kept`` gave, whatever has taken its place."""
+        by_user, study = kept
+        self.forget()
+        for name, node in by_user.items():
+            if node is None or in_scene(node):
+                self.choose(name, node)
+        self._keep_study_of(study)
 
     def release(self, modality):
         """Let the scene fill this slot again."""
@@ -63,10 +79,15 @@ class Choices:
             going: a volume node that is about to leave the scene.
         """
         nodes = (slicer.mrmlScene.GetNodeByID(node_id) for node_id, of in proposal.study_of.items() if of == key)
-        member = next((node.GetID() for node in nodes if node and node is not going), None)
-        if member:
+        self._keep_study_of(next((node for node in nodes if node and node is not going), None))
+
+    def _keep_study_of(self, member):
+        if in_scene(member):
             self._parameters.SetParameter(STUDY, CHOSEN)
-            self._parameters.SetNodeReferenceID(STUDY, member)
+            self._parameters.SetNodeReferenceID(STUDY, member.GetID())
+
+    def _by_user(self, name):
+        return self._parameters.GetParameter(f"{name}.ByUser") == BY_USER
 
     def _keep(self, modality, node):
         if node is not self.volume(modality):

@@ -108,6 +108,8 @@ class SegmentationJob:
         lines = [line.removeprefix("lckd: ") for line in self.log if line.startswith("lckd: ")]
         if lines:
             return _in_panel_words(lines[-1])
+        if self.status == 0:
+            return "The segmentation ended without a result; click Segment again, and see the log under Advanced."
         if not any("Traceback" in line for line in self.log):  # nobody said why: Slicer's launcher hides the signal
             return (
                 "The segmentation process was killed, perhaps because memory ran out, or it crashed; close other "

@@ -144,6 +144,11 @@ def fill_table(table, report: dict | None) -> None:
             table.setItem(row, column, item)
 
 
+def result_title(name: str, report: dict) -> str:
+    """A result's name and the sequences that it was made from."""
+    return _("Result: {name}, from {sequences}").format(name=name, sequences=", ".join(report["inputs"]))
+
+
 def as_text(title: str, report: dict) -> str:
     """The table as tab-separated text for the clipboard, under the result's name, with what its reader must know."""
     rows = []

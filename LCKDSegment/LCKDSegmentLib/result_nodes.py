@@ -14,13 +14,15 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from lckd.anatomy import LABELS, REGION_LABELS, STRUCTURES, terminology_entry
 
-from .scene import RESULT_ATTRIBUTE
+from .scene import RESULT_ATTRIBUTE, doubtful, in_scene
 
 REPRESENTATION = "Binary labelmap"
 MADE_ATTRIBUTE = "LCKDSegment.Made"
 """A digest of each segment as the program made it."""
 NAME_ATTRIBUTE = "LCKDSegment.Name"
 """The name that the program gave it."""
+SHOWN_OF_REPORT = {"inputs", "volumes_ml", "expected_dice", "warnings", "notice"}
+"""What of a report the panel cannot do without."""
 NESTED = ("TC", "WT")
 """The regions shown beside the labels on request; they overlap them."""
 
@@ -113,13 +115,15 @@ def reference_of(node):
     return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
 
 
-def make_room(scene, volume_ids: set[str]):
+def make_room(scene, volume_ids: set[str], reference):
     """The result of a study (its volumes' node IDs) that a new one may fill, or None; the study's others are hidden.
 
-    What a person has edited or renamed is not filled.
+    What a person has edited or renamed is not filled, nor one of a volume whose name, beside the new reference's, makes
+    one wonder: a folder of downloads may hold several patients.
     """
     of_study = results_of(scene, volume_ids)
     free = [node for node in of_study if not renamed(node) and not edited(node)]
+    free = [node for node in free if not doubtful([reference_of(node), reference])]
     for node in of_study:
         if node not in free[-1:] and node.GetDisplayNode():
             node.GetDisplayNode().SetVisibility(False)
@@ -161,15 +165,15 @@ def set_nested(node, nested: bool) -> None:
             node.GetSegmentation().RemoveSegment(name)
 
 
-def keep_alignment(scene, node_ids: dict[str, str], alignment: dict) -> None:
-    """Put volumes (modality -> node ID) where they were registered to, by transforms; their voxels stay as they are.
+def keep_alignment(scene, nodes: dict, alignment: dict) -> None:
+    """Put volumes (modality -> node) where they were registered to, by transforms; their voxels stay as they are.
 
     Args:
         alignment: the report's: modality -> ``to_volume``, the matrix (RAS, mm) from reference points to the volume's.
     """
     for modality, found in alignment.items():
-        node = scene.GetNodeByID(node_ids[modality])
-        if node is None or found["to_volume"] is None:
+        node = nodes[modality]
+        if not in_scene(node) or found["to_volume"] is None:
             continue
         to_world = vtk.vtkMatrix4x4()
         if parent := node.GetParentTransformNode():
@@ -194,6 +198,10 @@ def current_report(node) -> dict | None:
     report = report_of(node)
     if report and edited(node):
         report["volumes_ml"] = _volumes_ml(node)
+        if shows_nested(node) and _differ(node, LABELS) and not nested_edited(node):
+            report["warnings"].insert(
+                0, "tumour core and whole tumour are shown as they were before the edit: switch them off and on"
+            )
         report["warnings"].insert(
             0, "edited since it was made: the volumes are those of the edited segments, the expected Dice is not"
         )
@@ -201,9 +209,13 @@ def current_report(node) -> dict | None:
 
 
 def report_of(node) -> dict | None:
-    """The report as it was written, or None when the node is not one of ours."""
+    """The report as it was written, or None when the node is not one of ours, or has one that cannot be read."""
     text = node.GetAttribute(RESULT_ATTRIBUTE) if node else None
-    return json.loads(text) if text else None
+    try:
+        report = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and report.keys() >= SHOWN_OF_REPORT else None
 
 
 def _grid(node):
@@ -232,12 +244,16 @@ def _mask(node, name: str) -> np.ndarray:
 
 
 def _volumes_ml(node) -> dict[str, float]:
-    """Every structure's volume as its segment is now, overlaps included; a region not shown is that of its labels."""
+    """Every structure's volume as its segment is now, overlaps included.
+
+    A region is that of its labels unless a person has edited its own segment: what is shown of it may be older.
+    """
     voxel_ml = float(np.prod(_grid(node).GetSpacing())) / 1000 * _growth(node)
     masks = {name: _mask(node, name) for name in LABELS}
     for name in NESTED:
         parts = [masks[label] for label in REGION_LABELS[name]]
-        masks[name] = _mask(node, name) if node.GetSegmentation().GetSegment(name) else np.any(parts, axis=0)
+        drawn = node.GetSegmentation().GetSegment(name) and _differ(node, [name])
+        masks[name] = _mask(node, name) if drawn else np.any(parts, axis=0)
     return {name: round(float(np.count_nonzero(masks[name])) * voxel_ml, 3) for name in STRUCTURES}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lckd.detection import Finding, with_appearance
 from lckd.dicom import DICOM_TAGS
 from lckd.errors import InputError
 from lckd.geometry import Geometry
-from lckd.one_patient import days_named, group_key, leading_words
+from lckd.one_patient import days_named, doubt_names, group_key, leading_words
 from lckd.studies import best_of, judge
 from lckd.volumes import Volume, check_image
 
@@ -102,7 +103,9 @@ class Proposal:
     def several_studies(self, nodes: dict) -> bool:
         """Whether these volumes (modality -> node) are not of one study, as far as the scene tells."""
         apart = len({self.study_of.get(node.GetID()) for node in nodes.values()}) > 1
-        return apart or len(days_named([node.GetName() or "" for node in nodes.values()])) > 1
+        return (
+            apart or len(days_named([node.GetName() or "" for node in nodes.values()])) > 1 or doubtful(nodes.values())
+        )
 
     def patient_untold(self, nodes: dict) -> bool:
         """Whether these volumes, several, come from a scene that was saved before anybody noted their studies."""
@@ -126,6 +129,23 @@ class Proposal:
         ids = {node.GetID() for node in nodes.values()}
         studies = {self.study_of[node_id] for node_id in ids if node_id in self.study_of}
         return ids | {node_id for node_id, of in self.study_of.items() if of in studies}
+
+
+def doubtful(nodes) -> bool:
+    """Whether volumes' names make one wonder if they are of one patient and time; those of DICOM series say nothing."""
+    return bool(
+        doubt_names([(n.GetName() or "").casefold() for n in nodes if not n.GetAttribute("DICOM.instanceUIDs")])
+    )
+
+
+def in_scene(node) -> bool:
+    """Whether a node is still in the scene. Its ID does not tell: it is given anew to what is loaded later."""
+    return node is not None and node.GetScene() is slicer.mrmlScene
+
+
+def fingerprint(node) -> int:
+    """A checksum of a volume's voxels, by which a change is noticed; an image's time stamp also tells of others."""
+    return zlib.crc32(np.ascontiguousarray(voxels(node)).view(np.uint8).ravel())
 
 
 def candidate_nodes(scene) -> list:

@@ -12,7 +12,9 @@ from .words import AGENT
 TECHNICAL = {
     "ax", "axial", "tra", "trans", "transverse", "sag", "sagittal", "cor", "coronal", "oax", "osag", "ocor", "obl",
     "2d", "3d", "mr", "mri", "mrhr", "hr", "brain", "head", "se", "tse", "fse", "ir", "gre", "tfl", "mpr", "spc",
-    "space", "cube", "vista", "fs", "fat", "sat", "wip", "new", "series", "scan",
+    "space", "cube", "vista", "fs", "fat", "sat", "wip", "new", "series", "scan", "pre", "post", "gado", "gad", "gd",
+    "contrast", "kontrast", "native", "nativ", "dark", "fluid", "n4", "registered", "stealth", "navigation", "irm",
+    "cerebrale", "wm",
 }  # fmt: skip
 """Words of protocols that often stand before the sequence's own name."""
 
@@ -80,7 +82,7 @@ def refuse_several_studies(volumes: list[Volume]) -> list[str]:
     names = [volume.name for volume in volumes if not volume.tags]
     if len(days := days_named(names)) > 1:
         raise InputError(f"the names speak of several dates ({', '.join(days)}); give one study at a time")
-    return _doubt_names([name.casefold() for name in names])
+    return doubt_names([name.casefold() for name in names])
 
 
 def days_named(names: list[str]) -> list[str]:
@@ -88,7 +90,7 @@ def days_named(names: list[str]) -> list[str]:
     return sorted({"-".join(found.group(1, 3, 4)) for name in names for found in DATE.finditer(name)})
 
 
-def _doubt_names(names: list[str]) -> list[str]:
+def doubt_names(names: list[str]) -> list[str]:
     """Warnings where the names of files (in lower case) make one wonder whether they are of one study."""
     doubts = []
     cases = sorted({case for name in names if (case := leading_words(name))})

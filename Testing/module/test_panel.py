@@ -219,18 +219,145 @@ def test_a_wrong_sequence_chosen_by_hand_is_said_in_the_report(host, panel, sequ
     panel.ui.segmentButton.click()
     assert any("was given as FLAIR, but looks like T1" in warning for warning in panel.job.warnings)
     panel.ui.segmentButton.click()
-    assert panel.job is None
+    assert panel.job, "the second click of a double click does not cancel"
+    panel.cancel()
 
 
-def test_a_volume_changed_meanwhile_gets_no_result(troubled, open_panel, sequence):
+@pytest.mark.parametrize("change", [lambda array: array[4:], lambda array: array[::-1]], ids=["cut", "flipped"])
+def test_a_volume_changed_meanwhile_gets_no_result(troubled, open_panel, sequence, change):
     host, panel = troubled, open_panel(troubled)
     node = load(sequence, "FLAIR")["FLAIR"]
     settle(host)
     panel.ui.segmentButton.click()
-    slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node)[4:].copy())
+    slicer.util.updateVolumeFromArray(node, change(slicer.util.arrayFromVolume(node)).copy())
     assert host.process(LONG, lambda: panel.job is None)
     assert "has changed meanwhile; click Segment again" in str(host.dialogs.shown)
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
+def test_a_volume_that_takes_the_place_of_another_gets_no_result(troubled, open_panel, sequence):
+    """Its node may well have the ID of the one that was segmented."""
+    host, panel = troubled, open_panel(troubled)
+    node = load(sequence, "FLAIR")["FLAIR"]
+    node.SetName("Meier_1_flair")
+    settle(host)
+    panel.ui.segmentButton.click()
+    before = node.GetID()
+    slicer.mrmlScene.RemoveNode(node)
+    other = load(sequence, "FLAIR")["FLAIR"]
+    other.SetName("Schulz_2_flair")
+    assert other.GetID() == before
+    assert host.process(LONG, lambda: panel.job is None)
+    assert "no longer in the scene" in str(host.dialogs.shown)
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
+@pytest.mark.parametrize("entered", [True, False])
+def test_a_scene_closed_while_packages_are_installed(troubled, open_panel, sequence, monkeypatch, entered):
+    """Installing lets events through."""
+    host, panel = troubled, open_panel(troubled)
+    load(sequence, "FLAIR")
+    settle(host)
+
+    def install():
+        if not entered:
+            panel.exit()
+        slicer.mrmlScene.Clear()
+
+    module = sys.modules["LCKDSegment"]
+    monkeypatch.setattr(module, "shows_skull", lambda image: True)
+    monkeypatch.setattr(module.dependencies, "offer_brain_extraction", install)
+    panel.ui.segmentButton.click()
+    assert panel.job is None and "no longer in the scene" in str(host.dialogs.shown)
+    assert not temporary_folders() and panel.ui.segmentButton.text == "Segment"
+
+
+def test_a_sequence_loaded_while_the_study_is_segmented_waits(host, running, sequence):
+    """The panel goes on to show what is being segmented, and the result says what it is from."""
+    load(sequence, "T1ce")
+    settle(host)
+    assert list(shown(running)) == ["FLAIR"] and "T1ce" in running.ui.costLabel.text
+    assert host.process(LONG, lambda: running.job is None)
+    settle(host)
+    assert list(shown(running)) == ["T1ce", "FLAIR"]
+    assert running.ui.resultButton.text.endswith("glioma, from FLAIR")
+    running.ui.copyButton.click()
+    assert "from FLAIR" in qt.QApplication.clipboard().text()
+
+
+def test_two_names_in_one_folder_are_doubted(host, panel, sequence):
+    """As in a folder of downloads; their results are not each other's."""
+    nodes = load(sequence, "T1", "FLAIR")
+    for name, node in zip(("Meier_T1", "Schulz_FLAIR"), nodes.values(), strict=True):
+        node.SetName(name)
+    settle(host)
+    assert list(shown(panel)) == ["T1", "FLAIR"] and "are all of one patient?" in panel.ui.costLabel.text
+    assert panel._proposal.doubts(panel.slots.nodes())
+    beside = panel._proposal.volumes_beside({"FLAIR": nodes["FLAIR"]})
+    assert beside == {node.GetID() for node in nodes.values()}
+    labels = np.zeros(nodes["T1"].GetImageData().GetDimensions()[::-1], np.uint8)
+    report = {key: [] for key in result_nodes.SHOWN_OF_REPORT}
+    result = result_nodes.show_result(slicer.mrmlScene, labels, nodes["T1"], report, nested=False)
+    assert result_nodes.make_room(slicer.mrmlScene, beside, nodes["FLAIR"]) is None
+    assert result_nodes.make_room(slicer.mrmlScene, beside, nodes["T1"]) is result
+
+
+def test_ordinary_names_of_one_patient_are_not_doubted(host, panel, sequence):
+    nodes = load(sequence, "T1", "T1ce", "FLAIR")
+    for name, node in zip(("pre_T1", "post_T1", "dark fluid FLAIR"), nodes.values(), strict=True):
+        node.SetName(name)
+    settle(host)
+    assert "are all of one patient?" not in panel.ui.costLabel.text
+
+
+def test_what_is_loaded_while_packages_are_installed_waits(host, panel, sequence, monkeypatch, tmp_path):
+    """What is segmented is what the user has clicked for."""
+    mine = load(sequence, "FLAIR")["FLAIR"]
+    settle(host)
+
+    def install():
+        other = load(sequence, "T1")["T1"]
+        other.SetName("b8_flair")
+        other.GetStorageNode().SetFileName(str(tmp_path / "b8" / "flair.nii.gz"))
+        assert not panel.ui.selectorFLAIR.enabled and not panel.ui.detectButton.enabled
+        panel.fillSlots()
+        return True
+
+    monkeypatch.setattr(sys.modules["LCKDSegment"].dependencies, "ensure", install)
+    panel.ui.segmentButton.click()
+    assert panel.job.nodes == {"FLAIR": mine}
+    panel.cancel()
+
+
+def test_coming_back_while_a_segmentation_runs_chooses_nothing(host, running, sequence):
+    running.exit()
+    running.enter()
+    running.cancel()
+    load(sequence, "T1ce")
+    settle(host)
+    assert list(shown(running)) == ["T1ce", "FLAIR"] and "left empty" not in running.ui.reasonT1.text
+
+
+def test_cleanup_ends_everything_though_widgets_are_gone(running, monkeypatch):
+    """As on quitting."""
+    process_id = running.job.process_id
+
+    def gone():
+        raise RuntimeError("the widget is gone")
+
+    monkeypatch.setattr(running, "updatePanel", gone)
+    running.cleanup()
+    assert not alive(process_id) and not temporary_folders()
+    slicer.util.addVolumeFromArray(np.ones((4, 4, 4)), name="t1")
+    assert not running._settle.active
+
+
+def test_a_result_whose_report_cannot_be_read_stops_nothing(host, running):
+    for text in ("{broken", "[]", '{"warnings": []}'):
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
+        other.SetAttribute("LCKDSegment.Report", text)
+    assert host.process(LONG, lambda: running.job is None)
+    assert running.ui.volumeTable.rowCount == 5 and host.dialogs.shown == []
 
 
 def test_segment_by_clicking(running, host, tmp_path):
@@ -253,7 +380,7 @@ def test_segment_by_clicking(running, host, tmp_path):
     assert segmentation.GetSegment("WT")
     panel.ui.nestedCheckBox.click()
     assert not segmentation.GetSegment("WT")
-    assert panel.ui.resultButton.text == f"Result: {result.GetName()}"
+    assert panel.ui.resultButton.text == f"Result: {result.GetName()}, from FLAIR"
     assert report["inputs"]["FLAIR"]["why"] == panel._proposal.findings[panel.slots.nodes()["FLAIR"].GetID()].evidence
     # Once more: the same node takes the new result, shown as before.
     result.CreateClosedSurfaceRepresentation()
@@ -323,7 +450,7 @@ def test_edits_have_their_volumes_and_stay(running, host):
     panel.ui.segmentButton.click()
     assert host.process(LONG, lambda: panel.job is None)
     second = panel.logic.getParameterNode().GetNodeReference("Result")
-    assert second is not result and panel.ui.resultButton.text == f"Result: {second.GetName()}"
+    assert second is not result and panel.ui.resultButton.text == f"Result: {second.GetName()}, from FLAIR"
     assert panel.ui.volumeTable.item(row, 1).text() != "0.0" and "edited" not in panel.ui.warningLabel.text
     assert result_nodes.edited(result) and not result.GetDisplayNode().GetVisibility()
     slicer.mrmlScene.RemoveNode(second)

@@ -11,7 +11,9 @@ from lckd.anatomy import LABELS, STRUCTURES, terminology_entry
 from lckd.results import millilitres
 from LCKDSegmentLib import result_nodes
 
-REPORT = {"inputs": {"FLAIR": {"volume": "flair"}}, "warnings": ["look"]}
+REPORT = {
+    "inputs": {"FLAIR": {"volume": "flair"}}, "warnings": ["look"], "volumes_ml": {}, "expected_dice": {}, "notice": "",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_every_edit_is_noticed(reference, labels, name, overlap):
     else:
         erase(node, name)
     assert result_nodes.edited(node)
-    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is None
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}, reference) is None
     result_nodes.set_nested(node, False)
     assert result_nodes.edited(node) == overlap, "the regions are gone, and with them what was edited of them"
 
@@ -176,34 +178,47 @@ def test_edited_segments_have_their_own_volumes_and_are_not_written_over(referen
     report = {**REPORT, "volumes_ml": millilitres(labels, reference.GetSpacing())}
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, report, nested=False)
     assert result_nodes.current_report(node) == report
-    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is node
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}, reference) is node
     assert node.GetDisplayNode().GetVisibility()
     erase(node, "NCR")
     found = result_nodes.current_report(node)
     assert found["volumes_ml"] == millilitres(labels * (labels != LABELS["NCR"]), reference.GetSpacing())
     assert "edited" in found["warnings"][0] and result_nodes.report_of(node) == report
-    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is None
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}, reference) is None
     assert not node.GetDisplayNode().GetVisibility(), "two results of one study would hide each other"
+
+
+def test_edited_labels_count_in_the_regions_that_are_shown(reference, labels):
+    """Their segments are as they were; a region that a person has drawn is what was drawn."""
+    node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=True)
+    erase(node, "ED")
+    left = millilitres(labels * (labels != LABELS["ED"]), reference.GetSpacing())
+    assert result_nodes.current_report(node)["volumes_ml"] == left
+    assert "shown as they were before the edit" in result_nodes.current_report(node)["warnings"][1]
+    erase(node, "WT")
+    assert result_nodes.current_report(node)["volumes_ml"] == {**left, "WT": 0.0}
 
 
 def test_a_renamed_result_is_kept_and_a_hidden_one_shown_again(reference, labels):
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
     node.GetDisplayNode().SetVisibility(False)
-    free = result_nodes.make_room(slicer.mrmlScene, {reference.GetID()})
+    free = result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}, reference)
     assert result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False, node=free) is node
     assert node.GetDisplayNode().GetVisibility(), "an invisible result looks like nothing found"
     node.SetName("FLAIR only")
-    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is None
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}, reference) is None
     node.SetName("flair glioma")
     erase(node, "NCR")
     second = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
-    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}) is second, f"named {second.GetName()}"
+    assert result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}, reference) is second, (
+        f"named {second.GetName()}"
+    )
 
 
 def test_a_renamed_volume_does_not_rename_its_result(reference, labels):
     first = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
     reference.SetName("FLAIR of Miller")
-    held = result_nodes.make_room(slicer.mrmlScene, {reference.GetID()})
+    held = result_nodes.make_room(slicer.mrmlScene, {reference.GetID()}, reference)
     assert held is first
     result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False, node=held)
     assert first.GetName() == "FLAIR of Miller glioma" and not result_nodes.renamed(first)
@@ -244,7 +259,7 @@ def test_a_result_whose_source_is_its_surface_has_its_volumes(reference, labels)
 def test_a_result_is_of_its_reference(reference, labels):
     node = result_nodes.show_result(slicer.mrmlScene, labels, reference, REPORT, nested=False)
     other = slicer.util.addVolumeFromArray(np.zeros((10, 12, 14), np.int16), name="another patient")
-    assert result_nodes.make_room(slicer.mrmlScene, {other.GetID()}) is None
+    assert result_nodes.make_room(slicer.mrmlScene, {other.GetID()}, other) is None
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "somebody else's")
     assert result_nodes.results(slicer.mrmlScene) == [node]
     again = result_nodes.show_result(slicer.mrmlScene, labels, other, REPORT, nested=False, node=node)

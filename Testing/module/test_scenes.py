@@ -13,6 +13,7 @@ def settle(host):
 
 def test_a_scene_added_while_a_segmentation_runs_does_not_take_over_the_panel(host, panel, sequence, tmp_path):
     first = slicer.util.loadVolume(str(sequence("T1")))
+    first.SetName("patient2_t1")
     settle(host)
     slicer.util.saveScene(str(tmp_path / "other.mrb"))
     slicer.mrmlScene.RemoveNode(first)
@@ -30,6 +31,47 @@ def test_a_scene_added_while_a_segmentation_runs_does_not_take_over_the_panel(ho
     settle(host)
     assert panel.slots.nodes() == {"FLAIR": flair} and "glioma" in panel.ui.resultButton.text
     assert panel.ui.volumeTable.rowCount == 5
+
+
+def test_a_scene_added_does_not_take_what_was_chosen_by_hand(host, panel, sequence, tmp_path):
+    other = slicer.util.loadVolume(str(sequence("T1")))
+    other.SetName("PatB_2_t1")
+    settle(host)
+    panel.ui.selectorT1.setCurrentNode(None)
+    panel.ui.selectorFLAIR.setCurrentNode(other)
+    panel.ui.brainComboBox.setCurrentText("never")
+    slicer.util.saveScene(str(tmp_path / "other.mrb"))
+    slicer.mrmlScene.Clear()
+    settle(host)
+    mine = slicer.util.loadVolume(str(sequence("T2")))
+    settle(host)
+    panel.ui.selectorT2.setCurrentNode(None)
+    panel.ui.selectorT1.setCurrentNode(mine)
+    manager = slicer.app.coreIOManager()
+    assert manager.loadNodes("SceneFile", {"fileName": str(tmp_path / "other.mrb"), "clear": False})
+    settle(host)
+    assert panel.slots.nodes() == {"T1": mine} and panel.ui.brainComboBox.currentText == "auto"
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(tmp_path / "other.mrb"))
+    settle(host)
+    assert [node.GetName() for node in panel.slots.nodes().values()] == ["PatB_2_t1"], "opened, it brings its own"
+    assert panel.ui.brainComboBox.currentText == "never"
+
+
+def test_choices_of_a_scene_that_was_closed_do_not_come_back(host, panel, sequence, tmp_path):
+    """Though another was added to it while another module was shown, and IDs are given anew."""
+    mine = slicer.util.loadVolume(str(sequence("T2")))
+    settle(host)
+    slicer.util.saveScene(str(tmp_path / "other.mrb"))
+    panel.ui.selectorT2.setCurrentNode(None)
+    panel.ui.selectorT1.setCurrentNode(mine)
+    panel.exit()
+    slicer.app.coreIOManager().loadNodes("SceneFile", {"fileName": str(tmp_path / "other.mrb"), "clear": False})
+    slicer.mrmlScene.Clear()
+    slicer.util.loadVolume(str(sequence("FLAIR")))
+    panel.enter()
+    settle(host)
+    assert list(panel.slots.nodes()) == ["FLAIR"]
 
 
 def test_a_scene_opened_while_another_module_is_shown_is_left_alone(host, panel, sequence, tmp_path):

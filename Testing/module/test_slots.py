@@ -93,8 +93,9 @@ def test_registration_is_kept_as_a_transform(host, sequence):
     turned = np.array([[0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, -3], [0, 0, 0, 1.0]])  # reference to volume
     alignment = {"T2": {"to_volume": turned.tolist()}, "FLAIR": {"to_volume": None}}
     labels = np.zeros(node.GetImageData().GetDimensions()[::-1], np.uint8)
-    earlier = result_nodes.show_result(slicer.mrmlScene, labels, node, {"warnings": []}, nested=False)
-    result_nodes.keep_alignment(slicer.mrmlScene, {"T2": node.GetID(), "FLAIR": "none"}, alignment)
+    report = {key: [] for key in result_nodes.SHOWN_OF_REPORT}
+    earlier = result_nodes.show_result(slicer.mrmlScene, labels, node, report, nested=False)
+    result_nodes.keep_alignment(slicer.mrmlScene, {"T2": node, "FLAIR": None}, alignment)
     assert earlier.GetParentTransformNode() is node.GetParentTransformNode(), "what was found in it moves with it"
     in_world = [0.0] * 3
     node.GetParentTransformNode().GetTransformToParent().TransformPoint((turned @ [10, 20, 30, 1])[:3], in_world)
