@@ -31,6 +31,7 @@ SAME_BRAIN, SAME_HEAD = 0.08, 0.05
 OTHER_HEAD = "it may be of another patient, or not lined up; compare them by eye"
 WHOLE_MM = 130.0  # a brain with all its skull is longer than this in every direction
 OUTSIDE, ELSEWHERE = 0.05, 0.5  # of the brain; more outside the reference is told, or makes it useless
+THICK = 3.0  # mm; thicker slices are told
 FAR_OFF = 20.0  # mm; a volume that was moved by more is told
 HEAD_MM = 60.0  # the shortest edge of a field of view that holds enough of a head
 
@@ -108,6 +109,15 @@ def shows_skull(image: sitk.Image) -> bool:
 def _small(image: sitk.Image) -> bool:
     """Whether what counts as a brain without skull may be part of a head, if the field of view cuts it."""
     return Geometry.of(image).shortest < WHOLE_MM
+
+
+def doubt_thick_slices(images: Mapping[str, sitk.Image]) -> list[str]:
+    """A warning where volumes (modality -> image) have thick slices; sequences that are left out must not be in it."""
+    thick = {name: step for name, image in images.items() if (step := Geometry.of(image).thickness) > THICK}
+    if not thick:
+        return []
+    slices = f"slices of {max(thick.values()):.3g} mm ({', '.join(thick)})"
+    return [f"{slices}: what is small may lie between them, and edges and mL are rough"]
 
 
 def describe(image: sitk.Image) -> str:

@@ -17,7 +17,6 @@ TOLERANCE = 1e-3  # mm, and for direction cosines: less is rounding in a file's 
 UPRIGHT = 0.05  # direction cosines (3 degrees): less is how a head lies, and is not resampled away
 RIPPLE, EDGE_RIPPLE = 1e-3, 1e-2  # of the intensities' range: what splines leave of an even background, far and near
 OUTSIDE = 0.03  # of a head; more of it outside the reference is told
-THICK = 3.0  # mm; thicker slices are told
 END_MM, SECTION_MM2 = 10.0, 1500.0  # a volume that ends so far before the head, where that is still so wide, is told
 BRAIN_ML = 2000.0  # no adult brain is larger: more foreground than this means that the skull is still there
 
@@ -107,12 +106,6 @@ def prepare(
         for name in prepared.modalities
         if outside[name] > OUTSIDE and name != reference
     ]
-    thick = {name: step for name in prepared.modalities if (step := max(volumes[name].GetSpacing())) > THICK}
-    if thick:
-        prepared.warnings.append(
-            f"slices of {max(thick.values()):.3g} mm ({', '.join(thick)}): what is small may lie between them, and "
-            "edges and mL are rough"
-        )
     union = np.logical_or.reduce([masks[name] for name in prepared.modalities])
     prepared.box = bounding_box(union, margin=round(settings.margin_mm / settings.spacing_mm))
     prepared.images = np.stack([images[name][prepared.box] for name in prepared.modalities])

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from .anatomy import LABEL_CONVENTIONS, REGIONS
-from .conditioning import AUTO, condition, ends_at_mask
+from .conditioning import AUTO, condition, doubt_thick_slices, ends_at_mask
 from .inference import choose_device, predict_within_memory
 from .model_folder import load_model
 from .picture import draw_picture
@@ -85,11 +85,11 @@ def segment(request: Request, progress: Progress = lambda stage, done, of: None)
         for name, why in prepared.left_out.items():
             study.leave_out(name, why)
             conditioned.forget(name)
+        conditioned.warnings += doubt_thick_slices({name: images[name] for name in prepared.modalities})
         del images  # 36 MB each, and the network needs the room
     with stage("segment"):
-        windows_done = partial(progress, "segment")
         probabilities, place, memory_notes = predict_within_memory(
-            network, prepared.images, prepared.modalities, model.window, device, windows_done
+            network, prepared.images, prepared.modalities, model.window, device, partial(progress, "segment")
         )
     progress("write", 0, 1)  # timed by hand: the report, one of the files, holds the time
     started = time.perf_counter()
