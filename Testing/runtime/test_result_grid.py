@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from lckd.anatomy import LABELS, REGIONS, STRUCTURES
 from lckd.conditioning import ends_at_mask
 from lckd.preprocessing import Preprocessing, find_foreground, prepare
-from lckd.results import millilitres, on_reference, to_labels
+from lckd.results import millilitres, on_reference, pieces_millilitres, to_labels
 from lckd.studies import choose_reference, choose_study
 from lckd.volumes import volume_file
 
@@ -133,6 +133,15 @@ def test_volumes_count_what_a_region_holds():
     expected = {"NCR": 0.02, "ED": 0.04, "ET": 0.08, "TC": 0.1, "WT": 0.14}
     found = millilitres(labels, (0.5, 1.0, 4.0))
     assert found.keys() == STRUCTURES.keys() and {name: found[name] for name in expected} == expected
+
+
+def test_pieces_are_told_by_size_and_specks_are_not():
+    labels = np.zeros((30, 30, 30), np.uint8)
+    labels[2:4, 2:7, 2:12], labels[2:4, 7:9, 2:12] = LABELS["ED"], LABELS["ET"]  # one piece of two labels
+    labels[20:25, 20:25, 20:28] = LABELS["NCR"]
+    labels[15, 15, 15] = LABELS["ED"]
+    assert pieces_millilitres(labels, (1.0, 1.0, 1.0)) == [0.2, 0.14]
+    assert pieces_millilitres(np.zeros_like(labels), (1.0, 1.0, 1.0)) == []
 
 
 def test_the_sharpest_volume_gives_the_grid():
