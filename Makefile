@@ -57,10 +57,10 @@ train-demo: $(VENV)/installed
 	$(BIN)/lckd segment $(DEMO)/phantoms/Phantom_00_000 --model $(DEMO)/models/elected -o $(DEMO)/trained.seg.nrrd
 
 screenshots: $(VENV)/tested
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python Testing/module/screenshots.py
 	$(BIN)/lckd phantom $(DEMO) --cases 1 --size 160
 	@rm -f $(DEMO)/Phantom_00_000/*_t1ce.nii.gz
 	$(BIN)/lckd segment $(DEMO)/Phantom_00_000 -o $(DEMO)/segmentation.seg.nrrd --picture docs/result.png
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python Testing/module/screenshots.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build

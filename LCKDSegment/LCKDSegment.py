@@ -323,8 +323,7 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onCopy(self):
         if self._result:
             report = result_nodes.current_report(self._result)
-            title = panel.result_title(self._result.GetName(), report)
-            qt.QApplication.clipboard().setText(panel.as_text(title, report))
+            qt.QApplication.clipboard().setText(panel.as_text(self._result.GetName(), report))
 
     # The segmentation
 

@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 from lckd.anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES
 from lckd.detection import Finding
-from lckd.report import interval_words, shortened, volume_words
+from lckd.report import interval_words, is_uncertain, shortened, volume_words
 
 from .scene import SURE, Proposal
 
@@ -139,7 +139,7 @@ def fill_table(table, report: dict | None) -> None:
         for column, text in ((1, volume_words(report, name)), (2, expected)):
             item = qt.QTableWidgetItem(text)
             item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-            if text.endswith("?"):
+            if column == 1 and is_uncertain(report, name):
                 item.setToolTip(_("Little more than a guess from these sequences"))
             table.setItem(row, column, item)
 
@@ -149,15 +149,16 @@ def result_title(name: str, report: dict) -> str:
     return _("Result: {name}, from {sequences}").format(name=name, sequences=", ".join(report["inputs"]))
 
 
-def as_text(title: str, report: dict) -> str:
+def as_text(name: str, report: dict) -> str:
     """The table as tab-separated text for the clipboard, under the result's name, with what its reader must know."""
     rows = []
-    for name, structure in STRUCTURES.items():
-        row = f"{structure.title} ({name})\t{volume_words(report, name)} mL"
-        if name in REGIONS:
-            row += "\t" + _("expected Dice {dice}").format(dice=interval_words(report["expected_dice"][name]))
+    for structure in STRUCTURES.values():
+        row = f"{structure.title} ({structure.name})\t{volume_words(report, structure.name)} mL"
+        if structure.name in REGIONS:
+            dice = interval_words(report["expected_dice"][structure.name])
+            row += "\t" + _("expected Dice {dice}").format(dice=dice)
         rows.append(row)
-    return "\n".join([title, *rows, *report["warnings"], report["notice"]]) + "\n"
+    return "\n".join([result_title(name, report), *rows, *report["warnings"], report["notice"]]) + "\n"
 
 
 def _swatch(colour: tuple[int, int, int]):

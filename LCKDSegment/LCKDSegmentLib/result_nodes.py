@@ -196,9 +196,12 @@ def labels_of(node) -> np.ndarray:
 def current_report(node) -> dict | None:
     """The report with the volumes of the segments as they are now, and a warning where they have been edited."""
     report = report_of(node)
-    if report and edited(node):
+    if report is None:
+        return None
+    labels_edited, regions_edited = _differ(node, LABELS), nested_edited(node)
+    if labels_edited or regions_edited:
         report["volumes_ml"] = _volumes_ml(node)
-        if shows_nested(node) and _differ(node, LABELS) and not nested_edited(node):
+        if labels_edited and not regions_edited and shows_nested(node):
             report["warnings"].insert(
                 0, "tumour core and whole tumour are shown as they were before the edit: switch them off and on"
             )

@@ -103,9 +103,8 @@ class Proposal:
     def several_studies(self, nodes: dict) -> bool:
         """Whether these volumes (modality -> node) are not of one study, as far as the scene tells."""
         apart = len({self.study_of.get(node.GetID()) for node in nodes.values()}) > 1
-        return (
-            apart or len(days_named([node.GetName() or "" for node in nodes.values()])) > 1 or doubtful(nodes.values())
-        )
+        names = [node.GetName() or "" for node in nodes.values()]
+        return apart or len(days_named(names)) > 1 or doubtful(nodes.values())
 
     def patient_untold(self, nodes: dict) -> bool:
         """Whether these volumes, several, come from a scene that was saved before anybody noted their studies."""

@@ -182,28 +182,24 @@ def _find_brain(
     """
     refused = {name for name, found in done.alignments.items() if found.refused}  # it would cut the others elsewhere
     for source, mask in brains.items():
-        if source not in refused and (brain := _carried(mask, source, images[reference], reference, done)):
-            done.brain = brain
+        if source not in refused and _take_brain(mask, source, images[reference], reference, done):
             done.steps.append(f"the brain is that of {source}, which has no skull")
-            done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
             return
     left = {name: image for name, image in with_skull.items() if name not in refused}
     while left:
         started = time.perf_counter()
         source, mask = extraction.extract_best(left)
-        if brain := _carried(mask, source, images[reference], reference, done):
-            done.brain = brain
+        if _take_brain(mask, source, images[reference], reference, done):
             volume, took = extraction.millilitres(mask), time.perf_counter() - started
             done.steps.append(f"{source}: brain found by deepbet, {volume:.0f} mL ({took:.1f} s)")
-            done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
             done.warnings.append(PREPARED_HERE)
             return
         del left[source]
     done.warnings.append(f"{', '.join(with_skull)}: not lined up, so its brain is not found: it keeps its skull")
 
 
-def _carried(mask: sitk.Image, source: str, fixed: sitk.Image, reference: str, done: Conditioned) -> sitk.Image | None:
-    """A brain mask of one volume on the reference's grid; None, and a warning, where it lies elsewhere."""
+def _take_brain(mask: sitk.Image, source: str, fixed: sitk.Image, reference: str, done: Conditioned) -> bool:
+    """Bring the brain mask of one volume to the reference's grid; False, and a warning, where it lies elsewhere."""
     # From the source's points to the reference's is the inverse of how the source was lined up.
     transform = done.transforms.get(source, sitk.Transform())
     carried = sitk.Resample(sitk.Cast(mask, sitk.sitkFloat32), fixed, transform, sitk.sitkLinear)
@@ -211,10 +207,12 @@ def _carried(mask: sitk.Image, source: str, fixed: sitk.Image, reference: str, d
     cut = 1 - extraction.millilitres(brain) / max(1e-6, extraction.millilitres(mask))
     if cut > ELSEWHERE:
         done.warnings.append(f"{source} lies elsewhere than {reference}: the brain is not taken from it")
-        return None
+        return False
     if cut > OUTSIDE:
         done.warnings.append(
             f"{cut:.0%} of the brain in {source} lies outside {reference}, on whose grid the result is: tumour there "
             "is not in it"
         )
-    return brain
+    done.warnings += [f"{source}: {doubt}" for doubt in extraction.doubts(mask)]
+    done.brain = brain
+    return True

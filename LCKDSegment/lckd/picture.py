@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from .anatomy import LABELS, MODALITIES, REGIONS, STRUCTURES, subset_name
 from .postprocessing import find_pieces
 from .preprocessing import bounding_box, find_foreground, like
-from .report import interval_words, shortened, volume_words
+from .report import interval_words, is_uncertain, shortened
 
 PANEL, GAP, SIDE, TOP = 400, 12, 500, 56  # pixels: a plane's edge, space between, the table's width, the title's height
 LINE = 220  # letters over the whole width
@@ -142,9 +142,9 @@ def _table(pen, x: int, report: dict) -> None:
         if name in LABELS:
             pen.rectangle((x, y + 2, x + 14, y + 16), fill=structure.colour)
         pen.text((x + 24, y), f"{structure.title} ({name})", INK, _font(15))
-        volume, doubt = volume_words(report, name).partition(" ?")[:2]
-        pen.text((x + 320, y), volume, INK, _font(15), anchor="ra")
-        pen.text((x + 322, y), doubt, WARNING, _font(15))
+        pen.text((x + 320, y), f"{report['volumes_ml'][name]:.1f}", INK, _font(15), anchor="ra")
+        if is_uncertain(report, name):
+            pen.text((x + 322, y), " ?", WARNING, _font(15))
         if name in REGIONS:
             pen.text((x + 344, y), interval_words(report["expected_dice"][name]), INK, _font(15))
     y += 38

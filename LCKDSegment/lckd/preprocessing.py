@@ -277,7 +277,9 @@ def _millilitres(mask: np.ndarray, image: sitk.Image) -> float:
 def _compare_coverage(masks: Mapping[str, np.ndarray], reference: str, prepared: Prepared) -> None:
     """Leave out a volume that shows nothing of the reference's head; warn of one that shows little of it."""
     base, spacing = masks[reference], prepared.grid.GetSpacing()[0]
-    for name, mask in ((name, mask) for name, mask in masks.items() if name != reference):
+    for name, mask in masks.items():
+        if name == reference:
+            continue
         common = np.count_nonzero(mask & base)
         overlap = common / max(1, min(np.count_nonzero(mask), np.count_nonzero(base)))
         share = common / max(1, np.count_nonzero(base))

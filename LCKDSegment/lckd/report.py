@@ -105,8 +105,12 @@ def uncertain(available: tuple[str, ...], model: Model) -> list[str]:
 
 def volume_words(report: dict, name: str) -> str:
     """A label's or region's mL as tables show them: with a question mark where they are little more than a guess."""
-    doubt = " ?" if name in report.get("uncertain", ()) else ""  # a scene may hold a report from before there were any
-    return f"{report['volumes_ml'][name]:.1f}{doubt}"
+    return f"{report['volumes_ml'][name]:.1f}{' ?' if is_uncertain(report, name) else ''}"
+
+
+def is_uncertain(report: dict, name: str) -> bool:
+    """Whether a report calls a label or region uncertain; a scene may hold one from before any did."""
+    return name in report.get("uncertain", ())
 
 
 def shortened(name: str, length: int = 48) -> str:

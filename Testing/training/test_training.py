@@ -267,7 +267,12 @@ def test_a_model_stands_until_the_new_one_does(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / "name").write_text(folder.name)
     rename = Path.rename
-    broken = lambda path, target: rename(path, target) if path != made else (_ for _ in ()).throw(OSError("no"))  # noqa: E731
+
+    def broken(path, target):
+        if path == made:
+            raise OSError("no")
+        return rename(path, target)
+
     monkeypatch.setattr(Path, "rename", broken)
     with pytest.raises(OSError, match="no"):
         export._put_in_place(made, out, tmp_path / "before")

@@ -4,6 +4,7 @@ The paper's t_k = argmax_i of the validation score of region k with only modalit
 validation cases (MONAI's metric; empty regions by the BraTS rule: 1 if both are empty, 0 if only one is).
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,8 +63,8 @@ def single_modality_scores(
     Over the cases that have every modality that any has, so that all are compared on the same ones; where there are
     none, over the cases that have it.
     """
-    there = set().union(*(case.modalities for case in cases))
-    cases = [case for case in cases if there <= set(case.modalities)] or cases
+    compared = comparable({case.name: case.modalities for case in cases})
+    cases = [case for case in cases if case.name in compared]
     scores = {region: {} for region in REGIONS}
     for modality in MODALITIES:
         dice = [case_dice(network, case, (modality,), window, device) for case in cases if modality in case.modalities]
@@ -71,6 +72,12 @@ def single_modality_scores(
             for region, value in zip(REGIONS, np.mean(dice, axis=0), strict=True):
                 scores[region][modality] = round(float(value), 4)
     return scores
+
+
+def comparable(had: Mapping[str, Iterable[str]]) -> set[str]:
+    """Of cases (name -> modalities) those that have every modality that any has; all, where there are none."""
+    there = set().union(*had.values())
+    return {name for name, has in had.items() if there <= {*has}} or {*had}
 
 
 def case_dice(

@@ -23,7 +23,7 @@ from lckd.preprocessing import bounding_box
 from lckd.report import interval_words
 
 from .data import CachedCase, patient
-from .election import found_and_true, region_dice, score_table
+from .election import comparable, found_and_true, region_dice, score_table
 from .heat_map import draw_heat_map, page
 from .worst_cases import WorstCases
 
@@ -187,12 +187,13 @@ def mean_dice(summary: dict[str, dict[str, dict]], region: str, without: str | N
 def scores_alone(rows: list[dict]) -> dict[str, dict[str, float]]:
     """scores[region][modality]: the mean Dice of each modality alone, which elects teachers.
 
-    Over the same cases as in an election: those that have every modality that any has, where there are any.
+    Over the same cases as in an election.
     """
-    there = {row["subset"] for row in rows} & {*MODALITIES}
-    had = {case: {row["subset"] for row in rows if row["case"] == case} for case in {row["case"] for row in rows}}
-    complete = {case for case, subsets_had in had.items() if there <= subsets_had} or had.keys()
-    alone = {m: [row for row in rows if row["subset"] == m and row["case"] in complete] for m in MODALITIES}
+    had: dict[str, set[str]] = {}
+    for row in rows:
+        had.setdefault(row["case"], set()).update({row["subset"]} & {*MODALITIES})
+    compared = comparable(had)
+    alone = {m: [row for row in rows if row["subset"] == m and row["case"] in compared] for m in MODALITIES}
     return {r: {m: float(np.mean([row[r] for row in of])) for m, of in alone.items() if of} for r in REGIONS}
 
 
@@ -222,10 +223,11 @@ def bootstrap(values: np.ndarray, cases: list[str]) -> tuple[np.ndarray, np.ndar
 
     The same values give the same interval.
     """
-    patients = [patient(case) for case in cases]
-    of = np.array([[name == other for other in patients] for name in dict.fromkeys(patients)], float)
-    sums, counts = np.tensordot(of, values, 1), of.sum(1)
-    picks = np.random.default_rng(0).integers(len(of), size=(RESAMPLES, len(of)))
+    numbers: dict[str, int] = {}
+    of = [numbers.setdefault(patient(case), len(numbers)) for case in cases]
+    sums, counts = np.zeros((len(numbers), *values.shape[1:])), np.bincount(of)
+    np.add.at(sums, of, values)
+    picks = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = (sums[picks].sum(1).T / counts[picks].sum(1)).T
     return tuple(np.percentile(means, (2.5, 97.5), axis=0))
 

@@ -25,7 +25,7 @@ from lckd.weights import packed, unpacked
 from .card import HEALTHY, card_text
 from .config import Config
 from .data import CachedCase, cached
-from .election import VOXEL_ML, found_and_true
+from .election import VOXEL_ML, comparable, found_and_true
 from .evaluation import evaluate, write_evaluation
 from .healthy import healthy_twin
 from .layouts import find_cases
@@ -129,8 +129,8 @@ def _write_model(
     (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
     # Where things lay on the machine that trained is nobody's business.
     recipe = {**config.as_dict(), "data": "", "initial": Path(config.initial).name}
-    complete = [case for case in cases if case.modalities == MODALITIES]  # which alone vote, see election.py
-    voters = len(complete) if config.elect_on == "held_out" else len(split["training"])
+    compared = comparable({case.name: case.modalities for case in cases})
+    voters = compared if config.elect_on == "held_out" else split["training"]
     card = {
         "format": FORMAT,
         "name": config.name,
@@ -152,7 +152,7 @@ def _write_model(
         "election": {
             "teachers": election["teachers"],
             "scores": election["scores"],
-            "cases": voters,
+            "cases": len(voters),
             "validation_cases": split["validation"],
         },
         "expected_dice": summary,
@@ -265,14 +265,13 @@ def keep_few_colours(picture: Path) -> None:
     telling = [*(structure.colour for structure in STRUCTURES.values()), TRUTH, FOUND, WARNING]
     with Image.open(picture) as image:
         pixels = np.asarray(image.convert("RGB"))
-    few, coloured = pixels & 0xFC, np.ptp(pixels, axis=2) > 0  # 64 levels of grey
+    coloured = np.ptp(pixels, axis=2) > 0
+    few = np.where(coloured[..., None], pixels, pixels & 0xFC)  # 64 levels of grey
     if coloured.any() and not Image.fromarray(pixels).getcolors(200):  # else it has been through here
         others = Image.fromarray(pixels[coloured][None]).quantize(128, dither=Image.Dither.NONE)
         few[coloured] = np.asarray(others.convert("RGB"))[0]
         for colour in telling:
             few[(pixels == colour).all(-1)] = colour
-    else:
-        few[coloured] = pixels[coloured]
     colours, numbers = np.unique(few.reshape(-1, 3), axis=0, return_inverse=True)
     small = Image.fromarray(numbers.reshape(few.shape[:2]).astype(np.uint8))
     small.putpalette(colours.ravel().tolist())

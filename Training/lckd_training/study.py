@@ -51,9 +51,9 @@ def study(config: Config, data: Path, out: Path, seeds: int, echo=print) -> str:
             echo(f"{strategy}, seed {seed}")
             own = dataclasses.replace(arm, seed=config.seed + seed)
             results[strategy].append(_one(own, data, out / f"{strategy.replace(', ', '-')}-{seed}", echo))
+    write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
     table = markdown(results, config)
-    (out / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (out / TABLE).write_text(table, encoding="utf-8")
+    write_whole(out / TABLE, table)
     return table
 
 
