@@ -31,6 +31,7 @@ from lckd.model_folder import load_model
 from lckd.report import NOTICE, cost_sentences
 from lckd.volumes import check_image
 from LCKDSegmentLib import dependencies, panel, result_nodes
+from LCKDSegmentLib.alignment import keep_alignment
 from LCKDSegmentLib.choices import Choices
 from LCKDSegmentLib.job import SegmentationJob, slicer_python
 from LCKDSegmentLib.scene import (
@@ -39,6 +40,7 @@ from LCKDSegmentLib.scene import (
     Proposal,
     fingerprint,
     has_voxels,
+    ijk_to_world,
     image_in_world,
     in_scene,
     propose,
@@ -386,7 +388,8 @@ class LCKDSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     m for m, found in job.report["alignment"].items() if found["to_volume"] or found["refused"]
                 }
                 if self.ui.keepTransformsCheckBox.checked:
-                    result_nodes.keep_alignment(slicer.mrmlScene, job.nodes, job.report["alignment"])
+                    found = job.report["alignment"]
+                    keep_alignment(slicer.mrmlScene, job.nodes, job.places, job.report["reference"], found)
                     elsewhere = set()
                 if self._entered:
                     on_reference = {node.GetID() for m, node in job.nodes.items() if m not in elsewhere}
@@ -457,6 +460,7 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         beside = {m: found.volumes_beside({m: node}) for m, node in nodes.items()}
         studies = {m: [slicer.mrmlScene.GetNodeByID(node_id) for node_id in ids] for m, ids in beside.items()}
         images = {m: check_image(image_in_world(node), Path(node.GetName())) for m, node in nodes.items()}
+        places = {m: ijk_to_world(node) for m, node in nodes.items()}
         if brain == "always" or (brain == "auto" and any(shows_skull(image) for image in images.values())):
             dependencies.offer_brain_extraction()
             if problem := self.problem(nodes):  # installing lets events through
@@ -471,7 +475,7 @@ class LCKDSegmentLogic(ScriptedLoadableModuleLogic):
         options = {"device": device, "register": register, "brain": brain}
         job = SegmentationJob(images, inputs, self.python, folder, options, slicer.app.temporaryPath, warnings)
         # The nodes, not their IDs, which are given anew to what is loaded when they have gone.
-        job.nodes, job.studies = dict(nodes), studies
+        job.nodes, job.studies, job.places = dict(nodes), studies, places
         job.fingerprints = {modality: fingerprint(node) for modality, node in nodes.items()}
         return job
 

@@ -14,7 +14,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from lckd.anatomy import LABELS, REGION_LABELS, STRUCTURES, terminology_entry
 
-from .scene import RESULT_ATTRIBUTE, doubtful, in_scene
+from .scene import RESULT_ATTRIBUTE, doubtful, ijk_to_world
 
 REPRESENTATION = "Binary labelmap"
 MADE_ATTRIBUTE = "LCKDSegment.Made"
@@ -90,13 +90,7 @@ def jump_to_tumour(labels: np.ndarray, reference) -> None:
     found = found if len(found) else np.argwhere(labels)
     if not len(found):
         return
-    ijk_to_ras = vtk.vtkMatrix4x4()
-    reference.GetIJKToRASMatrix(ijk_to_ras)
-    point = ijk_to_ras.MultiplyPoint([*np.median(found, axis=0)[::-1], 1.0])
-    if transform := reference.GetParentTransformNode():
-        to_world = vtk.vtkMatrix4x4()
-        transform.GetMatrixTransformToWorld(to_world)
-        point = to_world.MultiplyPoint(point)
+    point = ijk_to_world(reference) @ [*np.median(found, axis=0)[::-1], 1.0]
     slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *point[:3])
 
 
@@ -163,26 +157,6 @@ def set_nested(node, nested: bool) -> None:
             _put_segment(node, name, np.isin(labels, [LABELS[label] for label in REGION_LABELS[name]]))
         elif node.GetSegmentation().GetSegment(name):
             node.GetSegmentation().RemoveSegment(name)
-
-
-def keep_alignment(scene, nodes: dict, alignment: dict) -> None:
-    """Put volumes (modality -> node) where they were registered to, by transforms; their voxels stay as they are.
-
-    Args:
-        alignment: the report's: modality -> ``to_volume``, the matrix (RAS, mm) from reference points to the volume's.
-    """
-    for modality, found in alignment.items():
-        node = nodes[modality]
-        if not in_scene(node) or found["to_volume"] is None:
-            continue
-        to_world = vtk.vtkMatrix4x4()
-        if parent := node.GetParentTransformNode():
-            parent.GetMatrixTransformToWorld(to_world)
-        matrix = np.linalg.inv(found["to_volume"]) @ slicer.util.arrayFromVTKMatrix(to_world)
-        transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", f"{node.GetName()} to reference")
-        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-        for moved in (node, *results_of(scene, {node.GetID()})):
-            moved.SetAndObserveTransformNodeID(transform.GetID())
 
 
 def labels_of(node) -> np.ndarray:

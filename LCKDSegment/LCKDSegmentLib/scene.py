@@ -62,11 +62,9 @@ class NodeVolume(Volume):
 
     def _remembered(self, judge):
         key = (self.node.GetID(), judge.__name__)
-        to_world = vtk.vtkMatrix4x4()
-        self.node.GetIJKToRASMatrix(to_world)
         parent = self.node.GetParentTransformNode()
         moved = parent.GetTransformToWorldMTime() if parent else 0
-        stamp = (self.node.GetImageData().GetMTime(), moved, slicer.util.arrayFromVTKMatrix(to_world).tobytes())
+        stamp = (self.node.GetImageData().GetMTime(), moved, ijk_to_world(self.node).tobytes())
         if _REMEMBERED.get(key, (None, None))[0] != stamp:
             try:
                 answer = judge(self.read())
@@ -207,6 +205,17 @@ def propose(scene, database=None, member=None) -> Proposal:
     return proposal
 
 
+def ijk_to_world(node) -> np.ndarray:
+    """The matrix (4, 4) from a volume node's voxels (i, j, k) to world points (RAS, mm), linear transforms included."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    if transform := node.GetParentTransformNode():
+        to_world = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(to_world)
+        vtk.vtkMatrix4x4.Multiply4x4(to_world, matrix, matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
 def image_in_world(node):
     """A volume node's voxels as a SimpleITK image in LPS world space, its linear parent transforms applied.
 
@@ -215,15 +224,10 @@ def image_in_world(node):
     """
     import SimpleITK as sitk
 
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    if transform := node.GetParentTransformNode():
-        if not transform.IsTransformToWorldLinear():
-            raise InputError(f"{node.GetName()}: its parent transform is not linear; harden the transform first")
-        to_world = vtk.vtkMatrix4x4()
-        transform.GetMatrixTransformToWorld(to_world)
-        vtk.vtkMatrix4x4.Multiply4x4(to_world, matrix, matrix)
-    ijk_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ slicer.util.arrayFromVTKMatrix(matrix)
+    transform = node.GetParentTransformNode()
+    if transform and not transform.IsTransformToWorldLinear():
+        raise InputError(f"{node.GetName()}: its parent transform is not linear; harden the transform first")
+    ijk_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ijk_to_world(node)
     spacing = np.linalg.norm(ijk_to_lps[:3, :3], axis=0)
     direction = ijk_to_lps[:3, :3] / spacing
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):

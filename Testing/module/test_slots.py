@@ -7,7 +7,8 @@ import slicer
 from lckd import brain
 from lckd.anatomy import MODALITIES
 from LCKDSegmentLib import dependencies, result_nodes
-from LCKDSegmentLib.scene import propose
+from LCKDSegmentLib.alignment import keep_alignment
+from LCKDSegmentLib.scene import ijk_to_world, propose
 
 
 def load(sequence, modality, name):
@@ -95,11 +96,18 @@ def test_registration_is_kept_as_a_transform(host, sequence):
     labels = np.zeros(node.GetImageData().GetDimensions()[::-1], np.uint8)
     report = {key: [] for key in result_nodes.SHOWN_OF_REPORT}
     earlier = result_nodes.show_result(slicer.mrmlScene, labels, node, report, nested=False)
-    result_nodes.keep_alignment(slicer.mrmlScene, {"T2": node, "FLAIR": None}, alignment)
+    nodes, reference = {"T2": node, "FLAIR": None}, load(sequence, "T1", "t1")
+    nodes["T1"] = reference
+    places = {name: ijk_to_world(nodes[name]) for name in ("T1", "T2")}
+    voxel = np.linalg.inv(places["T2"]) @ turned @ [10, 20, 30, 1]
+    keep_alignment(slicer.mrmlScene, nodes, places, "T1", alignment)
     assert earlier.GetParentTransformNode() is node.GetParentTransformNode(), "what was found in it moves with it"
-    in_world = [0.0] * 3
-    node.GetParentTransformNode().GetTransformToParent().TransformPoint((turned @ [10, 20, 30, 1])[:3], in_world)
-    assert np.allclose(in_world, (10, 20, 30)), "the volume's point lies where the reference has it"
+    assert np.allclose((ijk_to_world(node) @ voxel)[:3], (10, 20, 30)), "the volume's point lies where the reference's"
+    node.GetParentTransformNode().SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1, -1, 1, 1.0])))
+    node.SetOrigin(1, 2, 3)
+    reference.SetOrigin(*np.add(reference.GetOrigin(), (0, 7, 0)))
+    keep_alignment(slicer.mrmlScene, nodes, places, "T1", alignment)
+    assert np.allclose((ijk_to_world(node) @ voxel)[:3], (10, 27, 30)), "also where both were moved meanwhile"
 
 
 @pytest.mark.parametrize("accepted", [True, False])
