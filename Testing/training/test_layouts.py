@@ -261,3 +261,8 @@ def test_channels_that_are_named_anew_are_prepared_anew(brats, tmp_path):
     first = cached(case, Preprocessing(), tmp_path)
     swapped = replace(case, files={**case.files, "T1": case.files["T2"], "T2": case.files["T1"]})
     assert np.array_equal(cached(swapped, Preprocessing(), tmp_path).images[[0, 2]], first.images[[2, 0]])
+
+
+def test_a_case_is_the_same_however_its_folder_is_called(phantoms, monkeypatch):
+    monkeypatch.chdir(phantoms.parent)  # or it would be prepared anew for every way of writing it
+    assert find_cases(phantoms.name) == find_cases(phantoms)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from monai.transforms import RandBiasFieldd
 
 from lckd.anatomy import MODALITIES
 from lckd.preprocessing import Preprocessing
@@ -219,3 +220,14 @@ def test_images_and_regions_move_alike():
         assert (found != region).float().mean() < 0.01
         bent += (region.numpy() != ball).mean() > 0.005
     assert 3 <= bent < 12
+
+
+def test_bias_fields_brighten_either_side():
+    fields = [t for t in Augmentation([16] * 3).intensity.transforms if isinstance(t, RandBiasFieldd)]
+    fields[0].prob = 1.0
+    ratios = []
+    for seed in range(40):
+        fields[0].set_random_state(seed)
+        found = fields[0]({MODALITIES[0]: torch.ones(1, 16, 16, 16)})[MODALITIES[0]]
+        ratios.append(float(found[..., 8:].mean() / found[..., :8].mean()))
+    assert 10 < sum(ratio > 1 for ratio in ratios) < 30

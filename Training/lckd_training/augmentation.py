@@ -70,7 +70,7 @@ class Augmentation:
                 RandGaussianNoised(**one, std=0.15, prob=0.15),
                 RandGaussianSmoothd(**one, sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0), sigma_z=(0.5, 1.0), prob=0.1),
                 RandSimulateLowResolutiond(**one, zoom_range=(0.4, 1.0), prob=0.1),
-                RandBiasFieldd(**one, degree=2, coeff_range=(0.0, 0.25), prob=0.15),
+                RandBiasFieldd(**one, degree=2, coeff_range=(-0.25, 0.25), prob=0.15),
             ]
         self.geometry, self.intensity = Compose(geometry), Compose(intensity)
 
@@ -79,13 +79,13 @@ class Augmentation:
         for transforms in (self.geometry, self.intensity):  # each its own seed, or one's draws are the other's too
             transforms.set_random_state(int(rng.integers(2**32)))
         moved = self.geometry({"images": torch.from_numpy(images), "regions": torch.from_numpy(regions).float()})
-        images, regions = torch.as_tensor(moved["images"]), torch.as_tensor(moved["regions"])
+        images, regions = moved["images"].as_tensor(), moved["regions"].as_tensor()  # MetaTensors slow every step
         own = images.ne(0)
         present = images.flatten(1).any(1)  # a modality the case lacks stays all zero
         held = [i for i, there in enumerate(present) if there]
         changed = self.intensity({MODALITIES[i]: images[i : i + 1] for i in held})
         for i in held:
-            images[i : i + 1] = as_another_acquisition(torch.as_tensor(changed[MODALITIES[i]]), rng)
+            images[i : i + 1] = as_another_acquisition(changed[MODALITIES[i]].as_tensor(), rng)
         images, regions = with_another_brain_edge(images * own, regions, rng)
         return (images * present[:, None, None, None]).float(), regions
 

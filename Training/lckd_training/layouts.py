@@ -63,7 +63,7 @@ class Case:
 
 def find_cases(folder: Path) -> list[Case]:
     """The labelled cases of a folder in any of the layouts. Raises InputError when there is none."""
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # what is prepared of a case is known by its files' names
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of cases; give one with --data")
     description = folder / "dataset.json"
