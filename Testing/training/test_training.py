@@ -26,7 +26,7 @@ from lckd_training.layouts import Case, find_cases
 from lckd_training.run_folder import averaged_network, check_unseen, load_checkpoint
 from lckd_training.sampling import Samples
 from lckd_training.study import study
-from lckd_training.training import Run
+from lckd_training.training import Run, train
 from small_phantoms import write_small_phantoms
 from tiny_runs import TINY, run
 
@@ -388,3 +388,11 @@ def test_study_compares_the_strategies_and_goes_on_where_it_stood(recipe, phanto
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/last.pt")} == stamps
     with pytest.raises(InputError, match="was begun with iterations=1"):  # a longer run would go on from a rate of zero
         study(load_config(recipe, [*TINY, "iterations=2"]), phantoms, tmp_path, seeds=1, echo=lambda words: None)
+
+
+@pytest.mark.parametrize("every", [3, 6])
+def test_a_run_in_which_nobody_would_teach_says_so(recipe, phantoms, tmp_path, every):
+    told = []
+    config = load_config(recipe, [*TINY, f"elect_every={every}"])
+    train(config, phantoms, tmp_path / "run", resume=False, echo=told.append)
+    assert any("nobody teaches" in words for words in told) == (every == 6)

@@ -97,6 +97,8 @@ def train(
             raise InputError(f"{data}: no case is left to elect teachers on; name some in validation_cases")
         if not any(case.modalities == MODALITIES for case in held_out):
             echo("no held-out case has all four sequences: this run can be trained, but not exported")
+        if config.strategy == "elected" and config.guidance != "staged" and config.elect_every >= config.iterations:
+            echo(f"no teacher is elected before the run ends, so nobody teaches: elect_every={config.elect_every}")
         begun_from = replace(config, initial="") if resume else config  # a checkpoint needs no other weights
         run = Run(begun_from, out, electing, echo, fabric)
         if resume:
