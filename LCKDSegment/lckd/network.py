@@ -59,9 +59,10 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, brain: Tensor | None, contrast: Tensor | None = None) -> Tensor:
         x = self.enter(x, brain)
         if contrast is not None:
-            x = x + (contrast if brain is None else contrast * brain).to(x.dtype)
+            there = torch.ones_like(x[:, :1]) if brain is None else brain.to(x.dtype)
+            x = torch.addcmul(x, contrast.to(x.dtype), there, out=None if torch.is_grad_enabled() else x)
         for layer in self.layers:
-            x = x + layer(x, brain)
+            x = _added(layer(x, brain), x)
         return x
 
 
@@ -92,9 +93,10 @@ class Fusion(nn.Module):
         if count < len(MODALITIES):  # inference: only the available modalities were encoded, the same for the batch
             weights = weights[:, available[0]]
         rows = features.permute(0, 1, 3, 4, 5, 2).reshape(batch, count, -1, channels).unbind(1)
-        fused = self.bias.to(features.dtype).expand_as(rows[0])
-        for row, weight in zip(rows, weights.to(features.dtype).unbind(1), strict=True):
-            fused = torch.baddbmm(fused, row, weight)
+        first, *others = zip(rows, weights.to(features.dtype).unbind(1), strict=True)
+        fused = torch.baddbmm(self.bias.to(features.dtype), *first)
+        for row, weight in others:
+            fused = fused.baddbmm_(row, weight)
         return fused.view(batch, *space, channels).permute(0, 4, 1, 2, 3)
 
 
@@ -179,7 +181,7 @@ class Network(nn.Module):
         """
         if not self.brain_norm:
             return [None] * len(self.encoder)
-        there = finest.ne(0).any(2)
+        there = torch.linalg.vector_norm(finest.detach(), ord=1, dim=2).ne(0)  # sooner than asking every feature for itself
         if available is not None and there.shape[1] == len(MODALITIES):
             there = there & available[:, :, None, None, None]
         brains = [there.any(1, keepdim=True).float()]
@@ -214,7 +216,7 @@ class Network(nn.Module):
         for level, (rise, layer) in enumerate(zip(self.rises, self.decoder, strict=True)):
             shallow = len(features) - 2 - level
             fused = self.fusions[shallow](features[shallow], available)
-            x = functional.interpolate(rise(x), scale_factor=2.0, mode="nearest") + fused
+            x = _added(functional.interpolate(rise(x), scale_factor=2.0, mode="nearest"), fused)
             x = layer(_inside(x, brains[shallow]), brains[shallow])
         return depth_to_space(self.head(x))
 
@@ -229,8 +231,16 @@ class Network(nn.Module):
         return self.decode([f.unflatten(0, (batch, count)) for f in features], available)
 
 
-def _inside(x: Tensor, brain: Tensor | None) -> Tensor:
-    return x if brain is None else x * brain.to(x.dtype)
+def _added(new: Tensor, x: Tensor) -> Tensor:
+    """new + x, in the place of ``new`` where no gradient will look for it."""
+    return new + x if torch.is_grad_enabled() else new.add_(x)
+
+
+def _inside(new: Tensor, brain: Tensor | None) -> Tensor:
+    """``new`` within the brain, likewise."""
+    if brain is None:
+        return new
+    return new * brain.to(new.dtype) if torch.is_grad_enabled() else new.mul_(brain.to(new.dtype))
 
 
 def space_to_depth(x: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Instance normalisation followed by a leaky ReLU, fused for bfloat16 channels-last tensors on a CPU.
+"""Instance normalisation followed by a leaky ReLU, fused for channels-last tensors on a CPU.
 
 PyTorch's instance normalisation leaves the channels-last layout, and its backward pass costs as much as the convolution
-before it. Here the sums over a volume are small matrix products (the processor's bfloat16 units do them), and the rest
-is done in place. Everywhere else (fp32, CUDA, MPS, few voxels) PyTorch's own functions do the same in fp32; both agree
-within bfloat16.
+before it. Here the sums over a volume are small matrix products (of bfloat16 the processor's units for it do them), and
+the rest is done in place. Everywhere else (CUDA, MPS, few voxels) PyTorch's own functions do the same in fp32; both
+agree within the precision they are given.
 """
 
 import torch
@@ -20,7 +20,8 @@ class InstanceNormLeakyReLU(nn.Module):
     """y = leaky_relu(gamma * (x - mean) / std + beta), mean and std per sample and channel. x: (B, C, D, H, W).
 
     With a mask (B, 1, D, H, W) of zeros and ones, mean and std are those inside it, and y is 0 outside: how much empty
-    background a patch holds then changes nothing.
+    background a patch holds then changes nothing. Where no gradient is wanted, x may be written over: new memory costs
+    a CPU more than the arithmetic.
     """
 
     def __init__(self, channels: int):
@@ -29,7 +30,7 @@ class InstanceNormLeakyReLU(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and self._many(x, mask):
+        if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float32) and self._many(x, mask):
             return _Fused.apply(x.contiguous(memory_format=torch.channels_last_3d), self.weight, self.bias, mask)
         if mask is None:
             weight, bias = self.weight.float(), self.bias.float()
@@ -88,15 +89,18 @@ class _Fused(torch.autograd.Function):
         mean = _sum(rows, inside) / voxels
         # Squares are summed about the mean, or a large mean would drown the variance in bfloat16's rounding.
         about = mean.to(x.dtype)
-        out = rows - about[:, None]
+        out = torch.sub(rows, about[:, None], out=None if any(ctx.needs_input_grad) else rows)
         if inside is not None:
             out.mul_(inside)
         rest = mean - about.float()
         variance = (_product(out, out) / voxels - rest * rest).clamp_min(0)
         deviation = (variance + EPSILON).rsqrt()  # 1 / standard deviation
-        # As one operation, in fp32 within: a scale rounded to bfloat16 would be wrong in the same way everywhere.
-        for sample, *moments in zip(out, rest, variance, strict=True):
-            sample.copy_(functional.batch_norm(sample, *moments, weight.float(), bias.float(), eps=EPSILON))
+        if out.dtype == torch.float32:
+            scale = deviation * weight
+            torch.addcmul((bias - rest * scale)[:, None], out, scale[:, None], out=out)
+        else:  # as one operation, in fp32 within: a scale rounded to bfloat16 would be wrong in the same way everywhere
+            for sample, *moments in zip(out, rest, variance, strict=True):
+                sample.copy_(functional.batch_norm(sample, *moments, weight.float(), bias.float(), eps=EPSILON))
         out = functional.leaky_relu_(out, SLOPE)
         if inside is not None:
             out.mul_(inside)

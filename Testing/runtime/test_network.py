@@ -138,20 +138,49 @@ def test_fused_normalisation_agrees_with_torch(masked, near):
     x = torch.randn(2, 8, 16, 16, 32) * 3 + 2
     upstream = torch.randn_like(x)
     mask = (torch.rand(2, 1, 16, 16, 32) > 0.4).float() if masked else None
-    fine = x.clone().requires_grad_()
+    fine = x.double().requires_grad_()  # which is left to torch
     coarse = x.bfloat16().to(memory_format=torch.channels_last_3d).requires_grad_()
-    norm(fine, mask).backward(upstream)
+    norm(fine, mask).backward(upstream.double())
     gradients = [norm.weight.grad.clone(), norm.bias.grad.clone()]
     norm.zero_grad()
     out = norm(coarse, mask)
     out.backward(upstream.bfloat16())
-    exact = norm(x, mask).detach()
+    exact = norm(x.double(), mask).detach()
     assert (out.float() - exact).abs().mean() < 0.003
-    slope = (out.detach().float() * exact).sum() / exact.square().sum()
+    slope = (out.detach() * exact).sum() / exact.square().sum()
     assert slope.item() == pytest.approx(1, abs=1e-3)  # no scale is rounded
     assert (coarse.grad.float() - fine.grad).abs().mean() < 0.02 * fine.grad.abs().mean()
     for ours, theirs in zip([norm.weight.grad, norm.bias.grad], gradients, strict=True):
         assert torch.allclose(ours, theirs, rtol=0.05, atol=near * theirs.abs().max())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_in_float32_nothing_is_lost_by_fusing_or_by_writing_in_place(masked):
+    torch.manual_seed(0)
+    norm, x = InstanceNormLeakyReLU(8), torch.randn(2, 8, 16, 32, 32) * 3 + 2
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+    mask = (torch.rand(2, 1, 16, 32, 32) > 0.4).float() if masked else None
+    exact = norm(x.double(), mask).detach()
+    kept = x.clone().to(memory_format=torch.channels_last_3d).requires_grad_()
+    assert (norm(kept, mask) - exact).abs().max() < 1e-4
+    assert torch.equal(kept, x), "a gradient still needs it"
+    with torch.inference_mode():
+        assert (norm(x.to(memory_format=torch.channels_last_3d), mask) - exact).abs().max() < 1e-4
+
+
+def test_where_no_gradient_is_wanted_the_network_says_the_same():
+    """There it writes in place."""
+    torch.manual_seed(0)
+    network = Network([8, 16], 2, brain_norm=True, bottleneck_layer=True)
+    images = torch.zeros(1, 3, 48, 48, 48)
+    images[..., 4:, 4:, 4:] = torch.randn(1, 3, 44, 44, 44)
+    given = images.clone()
+    with torch.inference_mode():
+        found = network(given, ("T1", "T2", "FLAIR"))
+    assert torch.equal(given, images)
+    assert torch.allclose(found, network(images, ("T1", "T2", "FLAIR")), atol=1e-4)
 
 
 @pytest.mark.parametrize(("edges", "stride"), [((2, 2, 2), 1), ((2, 5, 4), 1), ((4, 4, 4), 2), ((6, 6, 1), 2)])

@@ -8,6 +8,7 @@ import torch
 from monai.transforms import RandBiasFieldd
 
 from lckd.anatomy import MODALITIES
+from lckd.errors import InputError
 from lckd.preprocessing import Preprocessing
 from lckd_training import augmentation
 from lckd_training.augmentation import Augmentation, with_another_brain_edge
@@ -16,7 +17,7 @@ from lckd_training.data import cached
 from lckd_training.enhancement import without_enhancement
 from lckd_training.layouts import find_cases
 from lckd_training.pasting import carve, paste
-from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, draw_views, padded
+from lckd_training.sampling import Samples, case_order, draw_patch, draw_subsets, draw_views, padded, repeated
 
 
 def test_samples_are_a_function_of_the_iteration(phantoms, tmp_path):
@@ -31,6 +32,15 @@ def test_samples_are_a_function_of_the_iteration(phantoms, tmp_path):
         assert (sample["available"][1:] <= held).all() and sample["available"].any(1).all()
         assert not sample["images"][~held].any()
     assert sorted(case_order(3, i, 0) for i in range(3)) == [0, 1, 2]
+
+
+def test_repeated_cases_come_more_often():
+    cases = [SimpleNamespace(name=name) for name in ("old", "older", "new")]
+    often = repeated(cases, ["new"], 3)
+    assert [case.name for case in often] == ["old", "older", "new", "new", "new"]
+    assert sorted(often[case_order(5, i, 0)].name for i in range(5)) == ["new", "new", "new", "old", "older"]
+    with pytest.raises(InputError, match="repeated case held-out is not among those to train on"):
+        repeated(cases, ["new", "held-out"], 3)
 
 
 def test_subsets_are_drawn_evenly():

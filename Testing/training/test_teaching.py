@@ -12,7 +12,7 @@ from lckd.preprocessing import Preprocessing
 from lckd_training import election, training
 from lckd_training.config import Config
 from lckd_training.data import cached
-from lckd_training.distillation import Decoded, Losses, feature_distance
+from lckd_training.distillation import Decoded, Losses, feature_distance, within
 from lckd_training.election import elect, single_modality_scores, single_teacher
 from lckd_training.layouts import find_cases
 from lckd_training.sampling import Samples
@@ -52,6 +52,40 @@ def test_a_rightly_empty_region_costs_little():
     found = Decoded(logits, torch.zeros(4, 2, 1, 1, 1), {})
     losses = Losses(0.1, 0.5)(found, regions, torch.ones(2, 4, dtype=torch.bool), [])
     assert losses["dice"] < 0.01
+
+
+def test_outside_the_brain_nothing_counts():
+    """There inference leaves out what the network says, so a false region there must not hide those in the brain."""
+    brain = torch.zeros(8, 8, 8, dtype=torch.bool)
+    brain[:, :, :4] = True
+    regions = torch.zeros(3, 8, 8, 8)
+    regions[..., 1:3] = 1
+    logits = (regions[None] * 20 - 10).repeat(2, 1, 1, 1, 1)
+    logits[..., 4:] = 10  # all wrong, but outside
+    logits.requires_grad_()
+    found, seen = Decoded(logits, torch.zeros(4, 2, 1, 1, 1), {}), torch.ones(2, 4, dtype=torch.bool)
+    assert Losses()(found, regions, seen, [])["dice"] > 0.3
+    losses = Losses()(within(brain, found), regions, seen, [])
+    assert losses["dice"] < 0.01 and losses["cross_entropy"] < 0.01
+    sum(losses.values()).backward()
+    assert not logits.grad[..., 4:].any() and logits.grad[..., :4].any()
+
+
+@pytest.mark.parametrize("brain_norm", [True, False])
+def test_what_a_network_says_of_background_counts_unless_it_normalises_by_the_brain(tmp_path, brain_norm):
+    images, regions = torch.randn(4, 32, 32, 32), torch.zeros(3, 32, 32, 32)
+    images[:, :16] = 0
+    regions[:, 16:20, 16:20, 16:20] = 1
+    run = Run(Config(widths=[4, 8], depth=1, brain_norm=brain_norm, precision="32-true"), tmp_path, [])
+    sample = {"images": images, "regions": regions, "available": torch.ones(1, 4, dtype=torch.bool)}
+    counts = []
+    for bias in (-5.0, 5.0):
+        with torch.no_grad():
+            run.network.head.weight.zero_()
+            run.network.head.bias.fill_(bias)
+        counts.append(run.sample_losses(sample)["cross_entropy"].item())
+    assert counts[1] == pytest.approx(5.0 / 2 if brain_norm else 5.0, rel=0.05)  # half is background
+    assert counts[0] < 0.1
 
 
 def test_a_large_false_region_teaches():

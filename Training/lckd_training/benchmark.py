@@ -30,6 +30,8 @@ PAPER_WINDOWS = 12  # of 80x160x160 over such a study, as the authors' evaluatio
 def benchmark(model: Path | None, echo=print) -> dict:
     """Time the commands a user runs on a phantom study of 240x240x155 voxels, and the authors' network.
 
+    Segmenting, as one window of the authors' network, is timed twice, and the faster time of the network counts.
+
     Raises:
         InputError: the system does not tell how much memory a process took.
     """
@@ -37,10 +39,11 @@ def benchmark(model: Path | None, echo=print) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         study = _study(Path(folder))
         echo("phantom study written")
-        four = _segment(study, MODALITIES, Path(folder), model)
-        echo("segmented from four sequences")
-        one = _segment(study, ("FLAIR",), Path(folder), model)
-        echo("segmented from one sequence")
+        measured = []
+        for turn in ("once", "twice"):
+            measured.append([_segment(study, names, Path(folder), model) for names in (MODALITIES, ("FLAIR",))])
+            echo(f"segmented {turn} from four sequences and from one")
+        four, one = (min(of, key=lambda each: each["stages"]["segment"]) for of in zip(*measured, strict=True))
         sequences = _seconds("-m", "lckd", "sequences", str(study))
     paper = paper_window_seconds() * PAPER_WINDOWS
     echo("one window of the authors' network computed")

@@ -45,6 +45,30 @@ def method_words(training: dict) -> str:
     return teaching + (f" and {recipe['guidance']} guidance" if recipe["guidance"] != "none" else "")
 
 
+def measured_words(training: dict, cases: int) -> str:
+    """What the Dice of a card was measured on, and with which weights."""
+    chose = ", which also chose the teachers" if training["recipe"]["elect_on"] == "held_out" else ""
+    runs = training.get("runs", 1)
+    if runs == 1:
+        return f"Mean Dice (bootstrap 95% interval) on {cases} held-out cases{chose}."
+    return f"""Mean Dice (bootstrap 95% interval) by cross-validation on {cases} cases{chose}:
+each was segmented by that one of {runs} networks that had not been trained on it. The model is the mean of the weights
+of these {runs}. It has learnt from all of the cases, so it cannot itself be measured on them."""
+
+
+def again_words(training: dict) -> str:
+    """What the records hold, and how to make the card again."""
+    runs = training.get("runs", 1)
+    if runs == 1:
+        return """\
+`training/` holds the run's recipe, split, losses and elections. `lckd export MODEL_DIR --out DIR --data DIR`, with this
+folder and the held-out cases, makes it again, every measurement in this file included."""
+    return f"""\
+Each of the {runs} runs held out cases of its own; `training/run1` to `run{runs}` hold their recipes, splits, losses and
+elections. `lckd train training/runN/config.yaml initial=MODEL_DIR --data DIR --out RUNN` repeats one; `lckd export RUN1
+RUN2 ... --out DIR --data DIR` makes the model of them, and every measurement in this file."""
+
+
 def rule_words(card: dict) -> str:
     """What is done to the network's result, in words."""
     rules = card["inference"]
@@ -130,12 +154,11 @@ def card_text(card: dict, rows: list[dict], healthy: tuple[dict, dict], election
     """
     training, election = card["training"], card["election"]
     brats = "brats" in f"{training['data']} {election['validation_cases']}".lower()
-    plot = f"\n![The elections of the run]({RECORDS}/{PLOT})\n" if len(training["elections"]) > 1 else ""
+    plot = f"\n![The elections of the run]({RECORDS}/{PLOT})\n" if len(elections) > 1 else ""
     seen = "adult gliomas before treatment" if brats else "the cases named above"
     seen += " and phantoms" if brats and "Phantom" in training["data"] else ""
     steps = training["iterations"]
     held = training["recipe"]["elect_on"] == "held_out"
-    chose = ", which also chose the teachers" if held else ""
     before = f"\n{told.strip()}\n" if told.strip() else ""
     beginning = f", begun from the weights of {training['recipe']['initial']}" if training["recipe"]["initial"] else ""
     late = late_words(elections, steps) if elected_taught(training) else ""
@@ -152,7 +175,7 @@ skull-stripped and lined up, at {card["preprocessing"]["spacing_mm"]:g} mm, whic
 
 ## What to expect
 
-Mean Dice (bootstrap 95% interval) on {len(election["validation_cases"])} held-out cases{chose}.
+{measured_words(training, len(election["validation_cases"]))}
 A region that neither the expert nor the model drew counts 1, one that only one of them drew 0. With so few cases the
 intervals are wide: read them.
 
@@ -178,16 +201,14 @@ What T2 alone makes of phantoms with a tumour, the worst of three for each regio
 ## Teachers
 
 Elected on {"the held-out cases" if held else "cases that were trained on"} by the Dice of each sequence alone,
-before the rules, {when}.{late}
+before the rules, {when}{", the mean of the runs" if training.get("runs", 1) > 1 else ""}.{late}
 
 {score_table(election["scores"], election["teachers"])}
 {plot}
 ## How it was made
 
 {training["cases"]} cases ({training["data"]}), {steps} iterations of the recipe in model.json{beginning}.
-`training/` holds the run's recipe, split, losses and elections. `lckd export MODEL_DIR --out DIR --data DIR`, with this
-folder and the held-out cases, makes it again, every measurement in this file included. (The source repository alone has
-`evaluation/` and `training/`.)
+{again_words(training)} (The source repository alone has `evaluation/` and `training/`.)
 {before}
 ## Limits
 

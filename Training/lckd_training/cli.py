@@ -38,8 +38,9 @@ def add_commands(verbs) -> None:
     evaluate.add_argument("--compare", type=Path, metavar="REPORT_DIR", help="another evaluation: paired differences")
     evaluate.add_argument("--skip-bad", action="store_true", help="go on without cases that cannot be used")
     evaluate.set_defaults(run=_evaluate)
-    export = verbs.add_parser("export", help="evaluate a run and write its model folder")
-    export.add_argument("run_folder", type=Path, metavar="RUN", help="a run, or a model folder to make again")
+    export = verbs.add_parser("export", help="evaluate a run, or several, and write the model folder")
+    runs = "a run; several of one recipe with other held-out cases (cross-validation); or a model to make again"
+    export.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=runs)
     export.add_argument("--out", type=Path, required=True, metavar="MODEL_DIR", help="the model folder to write")
     export.add_argument("--data", type=Path, metavar="DIR", help="labelled cases, if they have moved")
     export.add_argument("--version", help="default: 0.1.0, or a model folder's own")
@@ -219,4 +220,4 @@ def _benchmark(options) -> None:
 def _export(options) -> None:
     from .export import export
 
-    print(export(options.run_folder, options.out, options.data, options.version, options.history))
+    print(export(options.runs, options.out, options.data, options.version, options.history))

@@ -70,6 +70,8 @@ class Config:
     )
     pasted: float = 0.0  # share of samples that get another case's tumour somewhere in the brain (pasting)
     unenhanced: float = 0.0  # share of samples shown as if the tumour took up no contrast agent (enhancement)
+    repeated_cases: list[str] = field(default_factory=list)  # cases that a model to begin from has not seen, say, ...
+    repeats: int = 1  # ... come so many times as often as the others
     sampling: str = "uniform"  # which subsets are decoded: see sampling.draw_views
     full_until: int = 0  # ramped: until here subsets become more and more frequent; paper: until here all modalities
     subsets_per_sample: int = 2  # uniform, ramped: decoded beside the full set; the encoder runs once for all
@@ -210,7 +212,11 @@ def _out_of_range(config: Config):
     weights = ("cross_entropy_weight", "feature_weight", "logit_weight", "guidance_weight")
     limits = (
         ("is a share, from 0 to 1", lambda value: 0 <= value <= 1, SHARES),
-        ("must be at least 1", lambda value: value >= 1, ("iterations", "batch", "elect_every", "checkpoint_every")),
+        (
+            "must be at least 1",
+            lambda value: value >= 1,
+            ("iterations", "batch", "elect_every", "checkpoint_every", "repeats"),
+        ),
         ("cannot be negative", lambda value: value >= 0, (*not_negative, *weights)),
         ("must be more than 0", lambda value: value > 0, ("dice_smooth", "learning_rate")),
         ("must be from 0 to below 1", lambda value: 0 <= value < 1, ("ema",)),

@@ -5,7 +5,7 @@ teacher's, with no gradient into the teacher. It is a mean over pairs (the autho
 with the number of modalities. Logit distillation gives each subset the full set's prediction as a soft target.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from monai.losses import DiceLoss
@@ -21,6 +21,8 @@ Lesson = tuple[str, str | None]
 
 NAMES = ("dice", "cross_entropy", "logit_distillation", "feature_distillation", "guidance")
 
+OUTSIDE = -30.0  # a logit whose probability is nothing
+
 
 @dataclass
 class Decoded:
@@ -35,6 +37,15 @@ class Decoded:
     logits: Tensor
     bottleneck: Tensor
     imagined: dict[int, Tensor]
+
+
+def within(brain: Tensor, decoded: Decoded) -> Decoded:
+    """``decoded`` with nothing found outside ``brain`` (z, y, x), as inference has it.
+
+    Out there a network that normalises by the brain's voxels gives sigmoid(bias) everywhere. Counted by Dice, that is
+    a false region of millilitres in every patch, beside which those in the brain hardly weigh.
+    """
+    return replace(decoded, logits=decoded.logits.float().masked_fill(~brain, OUTSIDE))
 
 
 class Losses:

@@ -1,9 +1,10 @@
-"""From a run to a model folder: weights in few bits, a checked model.json and a card, nothing typed by hand."""
+"""From runs to a model folder: weights in few bits, a checked model.json and a card, nothing typed by hand."""
 
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from lckd import __version__
 from lckd.anatomy import MODALITIES, REGIONS, STRUCTURES, subset_name
 from lckd.errors import InputError
 from lckd.inference import choose_device
-from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, load_model, sha256
+from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, sha256
 from lckd.picture import WARNING
 from lckd.preprocessing import Preprocessing
 from lckd.segment import Request, segment
@@ -27,6 +28,7 @@ from .config import Config
 from .data import CachedCase, cached
 from .election import VOXEL_ML, comparable, found_and_true
 from .evaluation import evaluate, write_evaluation
+from .finished import Finished, finished, mean_of
 from .healthy import healthy_twin
 from .layouts import find_cases
 from .phantom import write_phantoms
@@ -39,9 +41,7 @@ from .run_folder import (
     RECIPE,
     RECORDS,
     SPLIT,
-    averaged_network,
-    read_recipe,
-    read_split,
+    write_split,
 )
 from .worst_cases import FOUND, TRUTH, WorstCases
 
@@ -50,86 +50,78 @@ HEALTHY_SUBSETS = (*((name,) for name in MODALITIES), MODALITIES)
 PHANTOMS = 3  # healthy ones, and ones with a tumour
 
 
-@dataclass
-class Finished:
-    """What a model is made of: a run that has ended, or the model folder that was made of one."""
-
-    network: nn.Module
-    config: Config
-    iteration: int
-    elections: list[dict]
-    records: Path
-    version: str = "0.1.0"
-
-
-def finished(folder: Path) -> Finished:
-    """Read a run folder or a model folder. Raises InputError where it is neither."""
-    folder = Path(folder)
-    if (folder / CARD).is_file():
-        model, records = load_model(folder), folder / RECORDS
-        if absent := next((name for name in (ELECTIONS, RECIPE, SPLIT) if not (records / name).is_file()), None):
-            raise InputError(f"{folder}: lacks {RECORDS}/{absent}, so it can be used but not made again")
-        elections = [json.loads(line) for line in (records / ELECTIONS).read_text(encoding="utf-8").splitlines()]
-        card = model.card
-        iterations, version = card["training"]["iterations"], card["version"]
-        return Finished(model.network(), read_recipe(records), iterations, elections, records, version)
-    network, config, state = averaged_network(folder)
-    return Finished(network, config, state["iteration"], state["elections"], folder)
-
-
 def export(
-    run: Path, out: Path, data: Path | None = None, version: str | None = None, history: Path | None = None, echo=print
+    runs: Sequence[Path],
+    out: Path,
+    data: Path | None = None,
+    version: str | None = None,
+    history: Path | None = None,
+    echo=print,
 ) -> Path:
-    """Evaluate a run's averaged network on its held-out cases and write the model folder ``out``.
+    """Evaluate the averaged network of a run, or of each of several, on its held-out cases and write the model ``out``.
 
     Args:
-        run: a run folder, or a model folder made before, which is then made again from its weights and records.
+        runs: a run folder; a model folder made before, which is then made again from its weights and records; or
+            several run folders of one recipe that held out different cases, see ``finished``.
         version: None: the model folder's, or 0.1.0.
         history: a text file on what came before the run, for the card; None: what the records hold, if anything.
 
     Raises:
-        InputError: ``out`` holds something else than a model, a held-out case is not in the data, or none is complete.
+        InputError: ``out`` holds something else than a model, the runs do not go together, a held-out case is not in
+            the data, or none is complete.
     """
-    run, out = Path(run), Path(out).resolve()
+    out = Path(out).resolve()
     _refuse_to_replace(out)
-    done = finished(run)
-    config = done.config
+    parts = [finished(Path(run)) for run in runs]
+    whole = mean_of(parts)
     if history and not history.is_file():
         raise InputError(f"{history}: no such file; --history names a text for the card")
-    history = history or done.records / HISTORY
-    split = read_split(done.records)
-    if not (data or config.data):
-        raise InputError(f"{run}: does not say where its data lie; name the folder with --data")
+    history = history or whole.records / HISTORY
+    for run, part in zip(runs, parts, strict=True):
+        if not (data or part.config.data):
+            raise InputError(f"{run}: does not say where its data lie; name the folder with --data")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         scratch = Path(scratch)  # on the disk of ``out``; prepared patients do not stay behind
-        cases = held_out(split, data or config.data, (run if done.records == run else scratch) / CACHE)
-        if not any(case.modalities == MODALITIES for case in cases):
+        cases = [
+            held_out(part.split, data or part.config.data, (run if part.records == Path(run) else scratch) / CACHE)
+            for run, part in zip(map(Path, runs), parts, strict=True)
+        ]
+        if not any(case.modalities == MODALITIES for of_run in cases for case in of_run):
             raise InputError(
-                f"{run}: no held-out case has all four sequences; nothing would tell what to expect of the model"
+                f"{runs[0]}: no held-out case has all four sequences; nothing would tell what to expect of the model"
             )
-        _write_model(done, cases, split, scratch / "model", version or done.version, history, echo)
+        _write_model(whole, parts, cases, scratch / "model", version or whole.version, history, echo)
         _put_in_place(scratch / "model", out, scratch / "before")
     return out
 
 
 def _write_model(
-    done: Finished, cases: list[CachedCase], split: dict, partial: Path, version: str, history: Path, echo
+    whole: Finished,
+    parts: list[Finished],
+    cases: list[list[CachedCase]],
+    partial: Path,
+    version: str,
+    history: Path,
+    echo,
 ) -> None:
-    """Evaluate and write everything that a model folder holds."""
-    config, network = done.config, done.network
-    election = done.elections[-1] if done.elections else {"teachers": {}, "scores": {}, "iteration": 0}
+    """Evaluate each part on its cases, and write everything that the model folder of the whole holds."""
+    config, split = whole.config, whole.split
+    election = whole.elections[-1] if whole.elections else {"teachers": {}, "scores": {}, "iteration": 0}
     (partial / RECORDS).mkdir(parents=True)
-    weights = packed(network.state_dict())
-    network.load_state_dict(unpacked(weights))  # evaluated as it will be loaded
-    network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
-    rows = evaluate(network, cases, config.window, choose_device("auto"), config.rules, echo)
+    networks = [_as_stored(part.network) for part in parts]  # evaluated as it will be loaded
+    device = choose_device("auto")
+    rows = [
+        row
+        for network, of_run in zip(networks, cases, strict=True)
+        for row in evaluate(network, of_run, config.window, device, config.rules, echo)
+    ]
     summary = write_evaluation(rows, partial / "evaluation", f"model {config.name} {version}", election["teachers"])
-    save_file(weights, partial / WEIGHTS)
+    save_file(packed(whole.network.state_dict()), partial / WEIGHTS)
     (partial / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner alone
-    # Where things lay on the machine that trained is nobody's business.
-    recipe = {**config.as_dict(), "data": "", "initial": Path(config.initial).name}
-    compared = comparable({case.name: case.modalities for case in cases})
+    recipes = [_without_places(part.config) for part in parts]
+    common = {key: value for key, value in recipes[0].items() if all(recipe[key] == value for recipe in recipes)}
+    compared = comparable({case.name: case.modalities for of_run in cases for case in of_run})
     voters = compared if config.elect_on == "held_out" else split["training"]
     card = {
         "format": FORMAT,
@@ -137,7 +129,7 @@ def _write_model(
         "version": version,
         "licence": LICENCE,
         "architecture": config.network,
-        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters": sum(p.numel() for p in whole.network.parameters()),
         "modalities": list(MODALITIES),
         "regions": list(REGIONS),
         "preprocessing": Preprocessing().as_dict(),
@@ -145,9 +137,10 @@ def _write_model(
         "training": {
             "data": data_words(split["training"]),
             "cases": len(split["training"]),
-            "iterations": done.iteration,
-            "elections": [e["iteration"] for e in done.elections],
-            "recipe": {k: v for k, v in recipe.items() if k != "validation_cases"},
+            "runs": len(parts),
+            "iterations": whole.iteration,
+            "elections": [e["iteration"] for e in parts[0].elections],
+            "recipe": {k: v for k, v in common.items() if k != "validation_cases"},
         },
         "election": {
             "teachers": election["teachers"],
@@ -162,21 +155,46 @@ def _write_model(
     card = json.loads(json.dumps(card))
     check_card(card, partial / CARD)
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    (partial / RECORDS / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    for name in (SPLIT, LOSSES, ELECTIONS, PLOT):
-        if (done.records / name).is_file():
-            shutil.copyfile(done.records / name, partial / RECORDS / name)
+    _write_records(parts, recipes, split, partial / RECORDS)
     told = ""
     if history.is_file():
         shutil.copyfile(history, partial / RECORDS / HISTORY)
         told = history.read_text(encoding="utf-8")
     echo("segmenting phantoms")
     healthy = healthy_millilitres(partial, partial / HEALTHY)
-    draw_failures(network, config, partial / "evaluation")
+    draw_failures(_as_stored(whole.network), config, partial / "evaluation")
     for picture in partial.rglob("*.png"):
         keep_few_colours(picture)
-    halves = halves_millilitres(network, cases, config)
-    (partial / "README.md").write_text(card_text(card, rows, (healthy, halves), done.elections, told), encoding="utf-8")
+    halves: dict[str, list[float]] = {}
+    for network, of_run in zip(networks, cases, strict=True):
+        for subset, volumes in halves_millilitres(network, of_run, config).items():
+            halves.setdefault(subset, []).extend(volumes)
+    elections = whole.elections if len(parts) == 1 else []
+    (partial / "README.md").write_text(card_text(card, rows, (healthy, halves), elections, told), encoding="utf-8")
+
+
+def _as_stored(network: nn.Module) -> nn.Module:
+    """The network with its weights in few bits, as it will be when loaded."""
+    network.load_state_dict(unpacked(packed(network.state_dict())))
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
+
+
+def _without_places(config: Config) -> dict:
+    """The recipe, but not where things lay on the machine that trained, which is nobody's business."""
+    return {**config.as_dict(), "data": "", "initial": Path(config.initial).name}
+
+
+def _write_records(parts: list[Finished], recipes: list[dict], split: dict[str, list[str]], records: Path) -> None:
+    """Recipe, split, losses and elections; of several runs in a folder each, beside the split of the whole."""
+    for number, (part, recipe) in enumerate(zip(parts, recipes, strict=True), 1):
+        own = records / f"run{number}" if len(parts) > 1 else records
+        own.mkdir(exist_ok=True)
+        (own / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+        for name in (SPLIT, LOSSES, ELECTIONS, PLOT):
+            if (part.records / name).is_file():
+                shutil.copyfile(part.records / name, own / name)
+    if len(parts) > 1:  # nothing is left that the model has not seen
+        write_split(split["training"], [], records, resume=False)
 
 
 def _put_in_place(made: Path, out: Path, before: Path) -> None:

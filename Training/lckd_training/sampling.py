@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from lckd.anatomy import LABELS, MODALITIES, subsets
+from lckd.errors import InputError
 from lckd.preprocessing import Preprocessing, labels_to_regions
 
 from .augmentation import Augmentation
@@ -31,7 +32,8 @@ class Samples(Dataset):
     """
 
     def __init__(self, cases: list[CachedCase], config: Config):
-        self.cases, self.config = cases, config
+        self.config = config
+        self.cases = repeated(cases, config.repeated_cases, config.repeats)
         self.with_tumour = [case for case in cases if config.pasted and case.labels.any()]
         self.healthy = {c.name: healthy_twin(c, Preprocessing()) for c in cases} if config.healthy else {}
 
@@ -68,6 +70,13 @@ class Samples(Dataset):
     def _donors(self, host: CachedCase) -> list[CachedCase]:
         """The other cases whose tumour could be the host's too: seen in every modality that the host has."""
         return [c for c in self.with_tumour if c is not host and set(host.modalities) <= set(c.modalities)]
+
+
+def repeated(cases: list[CachedCase], names: list[str], times: int) -> list[CachedCase]:
+    """The cases, those of these names so many times. Raises InputError where a name is none of theirs."""
+    if unknown := {*names} - {case.name for case in cases}:
+        raise InputError(f"repeated case {min(unknown)} is not among those to train on; mend repeated_cases")
+    return [case for case in cases for _ in range(times if case.name in names else 1)]
 
 
 def case_order(count: int, iteration: int, seed: int) -> int:

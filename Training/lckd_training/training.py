@@ -25,7 +25,7 @@ from lckd.preprocessing import Preprocessing
 
 from .config import Config
 from .data import CachedCase, patient, prepared_cases, split
-from .distillation import NAMES, Decoded, Lesson, Losses, guidance_distance
+from .distillation import NAMES, Decoded, Lesson, Losses, guidance_distance, within
 from .election import Election, elect, single_modality_scores, single_teacher
 from .guidance import first_stage_ends, guided_modalities, stage_of, train_only
 from .layouts import describe, find_cases
@@ -282,7 +282,7 @@ class Run:
 
     def sample_losses(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         images, regions, available = sample["images"], sample["regions"], sample["available"]
-        found = Decoded(*self.views(images, available))
+        found = self._counted(Decoded(*self.views(images, available)), images, regions)
         if self.stage == "imitate":
             return {"guidance": guidance_distance(found.bottleneck, available, found.imagined)}
         if self.stage in ("alone", "through"):
@@ -290,8 +290,14 @@ class Run:
         taught = None
         if self.config.ema_teacher:
             with torch.no_grad(), self.fabric.autocast():
-                taught = Decoded(*Views(self.average)(images, available[:1]))
+                taught = self._counted(Decoded(*Views(self.average)(images, available[:1])), images, regions)
         return self.losses(found, regions, available, self.lessons, taught)
+
+    def _counted(self, decoded: Decoded, images: Tensor, regions: Tensor) -> Decoded:
+        """What the losses count: a network with ``brain_norm`` has nothing to say outside the brain."""
+        if not self.config.brain_norm:
+            return decoded
+        return within(images.ne(0).any(0) | regions.bool().any(0), decoded)
 
     def rate(self) -> float:
         """The learning rate's factor: a linear warm-up, then the polynomial decay of the paper (power 0.9)."""
