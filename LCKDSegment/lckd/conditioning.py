@@ -7,6 +7,7 @@ a study prepared elsewhere passes voxel for voxel.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +17,7 @@ from .errors import InputError
 from .geometry import Geometry
 from .preprocessing import coarse, find_foreground, head_mask
 from .registration import Alignment, align, shared_information
+from .side_by_side import side_by_side
 
 AUTO, ALWAYS, NEVER = CHOICES = ("auto", "always", "never")
 """Whether a step is done: where it is missing, at all events, not at all."""
@@ -69,9 +71,8 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
     Raises:
         InputError: a volume is no MR volume of one head, or a step is needed that cannot be done here.
     """
-    for name, image in images.items():
-        refuse_other_things(image, name)
-    skull = {name: shows_skull(image) for name, image in images.items()}
+    side_by_side(lambda name: refuse_other_things(images[name], name), images)
+    skull = dict(zip(images, side_by_side(shows_skull, images.values()), strict=True))
     extract = brain == ALWAYS or (brain == AUTO and any(skull.values()))
     stripped = {name: image for name, image in images.items() if brain == AUTO and not skull[name]}
     masks = {name: head_mask(image) for name, image in stripped.items() if extract or _small(image)}
@@ -86,11 +87,14 @@ def condition(images: Mapping[str, sitk.Image], reference: str, register: str, b
     done = Conditioned()
     if not extract:  # else the brain found cuts it, skull or not
         done.warnings += [f"{name}: {MAY_SHOW_SKULL}" for name in doubtful]
-    for name in (name for name in images if name != reference):
-        if register != NEVER:
-            _align(name, images[name], reference, images[reference], register == ALWAYS, done)
+    others = [name for name in images if name != reference]
+    compare = partial(_compare, images[reference], register)
+    for name, (found, shared, took) in zip(others, side_by_side(compare, map(images.get, others)), strict=True):
+        if found:
+            done.alignments[name] = found
+            _tell_alignment(name, found, reference, f"({took:.1f} s)", done)
         least = SAME_HEAD if skull[reference] or skull[name] else SAME_BRAIN
-        if shared_information(images[reference], images[name], done.transforms.get(name)) < least:
+        if shared < least:
             done.warnings.append(f"{name} has little in common with {reference}: {OTHER_HEAD}")
     if extract:
         with_skull = {name: image for name, image in images.items() if brain == ALWAYS or skull[name]}
@@ -152,10 +156,15 @@ def ends_at_mask(region: np.ndarray, mask: np.ndarray) -> bool:
     return bool(region.any() and np.count_nonzero(region & edge) > 0.05 * np.count_nonzero(region))
 
 
-def _align(name: str, image: sitk.Image, reference: str, fixed: sitk.Image, always: bool, done: Conditioned) -> None:
+def _compare(reference: sitk.Image, register: str, image: sitk.Image) -> tuple[Alignment | None, float, float]:
+    """How an image lies to the reference, None where that is not asked; what the two then share; seconds it took."""
     started = time.perf_counter()
-    found = done.alignments[name] = align(fixed, image, always)
-    took = f"({time.perf_counter() - started:.1f} s)"
+    found = None if register == NEVER else align(reference, image, register == ALWAYS)
+    took = time.perf_counter() - started
+    return found, shared_information(reference, image, found.transform if found else None), took
+
+
+def _tell_alignment(name: str, found: Alignment, reference: str, took: str, done: Conditioned) -> None:
     if found.refused:
         done.warnings.append(f"{name} was left where it lies: {found.refused}; compare it with {reference} by eye")
     elif found.transform:

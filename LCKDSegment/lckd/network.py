@@ -181,7 +181,7 @@ class Network(nn.Module):
         """
         if not self.brain_norm:
             return [None] * len(self.encoder)
-        there = torch.linalg.vector_norm(finest.detach(), ord=1, dim=2).ne(0)  # sooner than asking every feature for itself
+        there = torch.linalg.vector_norm(finest.detach(), dim=2).ne(0)  # sooner than asking each feature
         if available is not None and there.shape[1] == len(MODALITIES):
             there = there & available[:, :, None, None, None]
         brains = [there.any(1, keepdim=True).float()]

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy import MODALITIES, REGION_LABELS
+from .side_by_side import side_by_side
 
 TOLERANCE = 1e-3  # mm, and for direction cosines: less is rounding in a file's header
 UPRIGHT = 0.05  # direction cosines (3 degrees): less is how a head lies, and is not resampled away
@@ -80,24 +81,17 @@ def prepare(
     reference_lps = sitk.DICOMOrient(volumes[reference], "LPS")
     if not same_grid(reference_lps, grid):
         prepared.steps.append(f"{reference}: resampled to {settings.spacing_mm:g} mm for the network")
+    names = [name for name in MODALITIES if name in volumes]
+
+    def onto_grid(name: str) -> tuple:
+        oriented, transform = sitk.DICOMOrient(volumes[name], "LPS"), (transforms or {}).get(name)
+        return same_grid(oriented, reference_lps), *_onto_grid(oriented, grid, transform, brain, settings)
+
     images, masks, outside = {}, {}, {}
-    for name in (name for name in MODALITIES if name in volumes):
-        oriented = sitk.DICOMOrient(volumes[name], "LPS")
-        transform = (transforms or {}).get(name, sitk.Transform())
-        moved = name in (transforms or {}) or not same_grid(oriented, grid)
-        if brain:
-            images[name], masks[name], foreground = _within_brain(oriented, grid, transform, brain, settings)
-        else:
-            foreground = find_foreground(oriented)[0]
-            # Normalised by its own foreground on its own grid: the same numbers whichever other sequences there are,
-            # and what is interpolated between brain and background is between dark and nothing.
-            image = normalise(sitk.GetArrayFromImage(oriented), foreground, settings)
-            images[name] = resample(like(image, oriented), grid, transform) if moved else image
-            mask = like(foreground.astype(np.float32), oriented)
-            masks[name] = resample(mask, grid, transform) > 0.5 if moved else foreground
-        if not same_grid(oriented, reference_lps):
+    for name, (same, *found) in zip(names, side_by_side(onto_grid, names), strict=True):
+        images[name], masks[name], outside[name] = found
+        if not same:
             prepared.steps.append(f"{name}: resampled to the grid of {reference}")
-        outside[name] = 1 - _millilitres(masks[name], grid) / max(1e-6, _millilitres(foreground, oriented))
     _compare_coverage(masks, reference, prepared)
     prepared.modalities = tuple(name for name in images if name not in prepared.left_out)
     prepared.warnings += [
@@ -112,6 +106,27 @@ def prepare(
     filled = sitk.BinaryFillhole(sitk.GetImageFromArray(union[prepared.box].astype(np.uint8)))
     prepared.foreground = sitk.GetArrayFromImage(filled) > 0
     return prepared
+
+
+def _onto_grid(
+    image: sitk.Image,
+    grid: sitk.Image,
+    transform: sitk.Transform | None,
+    brain: sitk.Image | None,
+    settings: Preprocessing,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """A volume along LPS as the network sees it, its brain or head, and the share of that which lies off the grid."""
+    if brain:
+        values, mask, foreground = _within_brain(image, grid, transform or sitk.Transform(), brain, settings)
+    else:
+        mask = foreground = find_foreground(image)[0]
+        # Normalised by its own foreground on its own grid: the same numbers whichever other sequences there are,
+        # and what is interpolated between brain and background is between dark and nothing.
+        values = normalise(sitk.GetArrayFromImage(image), foreground, settings)
+        if transform or not same_grid(image, grid):
+            values = resample(like(values, image), grid, transform)
+            mask = resample(like(foreground.astype(np.float32), image), grid, transform) > 0.5
+    return values, mask, 1 - _millilitres(mask, grid) / max(1e-6, _millilitres(foreground, image))
 
 
 def _within_brain(

@@ -15,6 +15,7 @@ from .detection import Finding, identify, with_appearance
 from .errors import InputError
 from .geometry import preference
 from .one_patient import doubt_one_patient, group_key, refuse_several_studies
+from .side_by_side import side_by_side
 from .volumes import Volume, find_volumes, place_and_series, volume_file
 from .words import ATLAS, REPEAT
 
@@ -53,24 +54,25 @@ class Study:
         Raises:
             InputError: the only volume of a sequence, or one that was given outright, is of no use.
         """
-        return {modality: self._read(modality) for modality in list(self.volumes)}
+        found = side_by_side(_read, self.volumes.values())
+        return {name: self._useful(name, image) for name, image in zip(list(self.volumes), found, strict=True)}
 
-    def _read(self, modality: str) -> sitk.Image:
-        try:
-            return self.volumes[modality].read()
-        except InputError as error:
-            if not self.spares.get(modality):
-                raise
-            volume, finding, note = self.spares[modality].pop(0)
-            self.warnings = [words for words in self.warnings if words != note]
-            left = _in_atlas_words(self.volumes[modality])
-            self.warnings = [words for words in self.warnings if words not in left]
-            self.warnings.append(f"{error}; “{volume.name}” was taken for {modality} instead")
-            self.warnings += _in_atlas_words(volume)
-            self.others.append((self.volumes[modality], Finding(None, 0.0, [str(error)])))
-            self.others = [(other, why) for other, why in self.others if other.key != volume.key]
-            self.volumes[modality], self.findings[modality] = volume, finding
-            return self._read(modality)
+    def _useful(self, modality: str, found: sitk.Image | InputError) -> sitk.Image:
+        """What was found in a sequence's file or, where that is an error, in the next one's."""
+        if isinstance(found, sitk.Image):
+            return found
+        if not self.spares.get(modality):
+            raise found
+        volume, finding, note = self.spares[modality].pop(0)
+        self.warnings = [words for words in self.warnings if words != note]
+        left = _in_atlas_words(self.volumes[modality])
+        self.warnings = [words for words in self.warnings if words not in left]
+        self.warnings.append(f"{found}; “{volume.name}” was taken for {modality} instead")
+        self.warnings += _in_atlas_words(volume)
+        self.others.append((self.volumes[modality], Finding(None, 0.0, [str(found)])))
+        self.others = [(other, why) for other, why in self.others if other.key != volume.key]
+        self.volumes[modality], self.findings[modality] = volume, finding
+        return self._useful(modality, _read(volume))
 
     def compare_with(self, images: Mapping[str, sitk.Image]) -> None:
         """Look at the images (modality -> image); warn of one that looks like another sequence or lies anyhow.
@@ -87,11 +89,10 @@ class Study:
                 self.warnings.append(
                     f"{volume.name} does not say how the head lies: its sides and directions are a guess"
                 )
-        for modality, image in images.items():
+        unseen = [modality for modality in images if not self.findings[modality].unsure]  # else it has been looked at
+        for modality, seen in zip(unseen, side_by_side(look, map(images.get, unseen)), strict=True):
             before = self.findings[modality]
-            if before.unsure:  # its image has been looked at already
-                continue
-            finding = self.findings[modality] = with_appearance(before, look(image))
+            finding = self.findings[modality] = with_appearance(before, seen)
             if finding.confidence < before.confidence:
                 self.warnings.append(f"{self.volumes[modality].name} was taken for {modality}, {finding.evidence[-1]}")
         pair = [self.findings[modality].looks for modality in ("T1", "T1ce") if modality in images]
@@ -232,6 +233,13 @@ def choose_reference(images: Mapping[str, sitk.Image]) -> str:
 def _enhanced(looks: Mapping[str, float]) -> float:
     """If an image is a T1: the probability that it was taken after contrast medium."""
     return looks["T1ce"] / max(1e-6, looks["T1"] + looks["T1ce"])
+
+
+def _read(volume: Volume) -> sitk.Image | InputError:
+    try:
+        return volume.read()
+    except InputError as error:
+        return error
 
 
 def _in_atlas_words(volume: Volume) -> list[str]:
