@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ def predict(
     def infer(patch: Tensor) -> Tensor:
         nonlocal done
         with precision(device):
-            probabilities = torch.sigmoid(network(patch, modalities).float())
+            probabilities = network(patch, modalities).float().sigmoid_()
         done += 1
         if progress:
             progress(done, total)
@@ -83,10 +84,10 @@ def predict(
 
     probabilities = _in_windows(images, window, infer, device, 0 if mirrored else None)
     if mirrored:
-        mirror_image = _in_windows(images.flip(-1), window, infer, device, SHIFT).flip(-1)
-        probabilities = (probabilities + mirror_image) / 2
+        probabilities += _in_windows(images.flip(-1), window, infer, device, SHIFT).flip(-1)
+        probabilities /= 2
     probabilities = probabilities[0].numpy()
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(probabilities.sum()):
         raise InputError(f"the network's output on {device.type} is not a number; try --device cpu")
     return nested(probabilities)
 
@@ -151,8 +152,10 @@ def predict_within_memory(
 
 
 def nested(probabilities: np.ndarray) -> np.ndarray:
-    """ET in TC in WT: what is surely enhancing tumour is as surely tumour. (3, ...) in the order of REGIONS."""
-    return np.maximum.accumulate(probabilities, axis=0)
+    """ET in TC in WT, in place: what is surely enhancing is as surely tumour. (3, ...) in the order of REGIONS."""
+    for inner, outer in pairwise(probabilities):
+        np.maximum(inner, outer, out=outer)
+    return probabilities
 
 
 def count_windows(size: tuple[int, ...], window: tuple[int, int, int]) -> int:

@@ -308,7 +308,7 @@ def test_predict_counts_its_windows_and_nests(network):
     assert seen == [(n, total) for n in range(1, total + 1)]
     assert probabilities.shape == (3, 40, 30, 50)
     assert (probabilities[0] <= probabilities[1]).all() and (probabilities[1] <= probabilities[2]).all()
-    assert nested(np.array([0.9, 0.2, 0.5])).tolist() == [0.9, 0.9, 0.9]
+    assert nested(np.array([[0.9], [0.2], [0.5]])).tolist() == [[0.9], [0.9], [0.9]]
 
 
 def test_where_memory_runs_out_windows_get_smaller(monkeypatch):

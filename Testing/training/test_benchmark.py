@@ -1,6 +1,7 @@
 """What ``lckd benchmark`` measures adds up; how fast it is, is for the machine at hand to say."""
 
 import pytest
+import torch
 
 from lckd.errors import InputError
 from lckd_training import benchmark as measuring
@@ -24,3 +25,9 @@ def test_stages_add_up_and_ratios_are_of_them(phantoms, monkeypatch):
 def test_a_command_that_fails_says_why():
     with pytest.raises(InputError, match="failed: oh no"):
         measuring._run("-c", "raise SystemExit('oh no')")
+
+
+def test_the_memory_is_the_commands_own():
+    """A process that is started by a large one counts as large as that, if nobody takes care."""
+    held = torch.zeros(1 << 28, dtype=torch.uint8) + 1  # 256 MiB
+    assert measuring._run("-c", "pass")[1] < 0.1 and held.numel()

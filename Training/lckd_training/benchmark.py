@@ -24,6 +24,15 @@ from lckd.paper_network import PATCH, PaperNetwork
 from .phantom import write_phantoms
 
 GRID = (240, 240, 155)  # voxels of a BraTS study
+LAUNCHER = """
+import json, os, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+process.returncode = os.waitstatus_to_exitcode(status)  # or Popen waits for it once more
+print(json.dumps([time.perf_counter() - started, process.returncode, used.ru_maxrss]))
+"""
+"""A process's peak memory begins with that of the one that starts it, so a small one starts what is measured."""
 PAPER_WINDOWS = 12  # of 80x160x160 over such a study, as the authors' evaluation takes them
 
 
@@ -156,16 +165,12 @@ def _seconds(*arguments: str) -> float:
 
 def _run(*arguments: str) -> tuple[float, float]:
     """Seconds that Python takes with these arguments, and its peak memory in GiB."""
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=told)
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)  # or Popen waits for it once more
-        if process.returncode:
-            told.seek(0)
-            raise InputError(f"{' '.join(arguments[:3])} failed: {told.read().strip().splitlines()[-1]}")
-    return round(seconds, 2), _gib(used.ru_maxrss)
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, *arguments]
+    launched = subprocess.run(command, check=False, capture_output=True, text=True)
+    seconds, status, peak = json.loads(launched.stdout)
+    if status:
+        raise InputError(f"{' '.join(arguments[:3])} failed: {launched.stderr.strip().splitlines()[-1]}")
+    return round(seconds, 2), _gib(peak)
 
 
 def _require_memory_counts() -> None:
