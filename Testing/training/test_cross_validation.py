@@ -13,7 +13,6 @@ from lckd.weights import packed, unpacked
 from lckd_training import export
 from lckd_training.finished import finished, mean_of
 from lckd_training.run_folder import check_unseen, read_split
-from small_phantoms import write_small_phantoms
 from tiny_runs import run
 
 
@@ -27,7 +26,8 @@ def other(recipe, phantoms, tmp_path_factory):
 def test_each_run_is_measured_on_its_own_cases_and_the_model_is_their_mean(
     whole, other, phantoms, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(export, "write_phantoms", lambda *a, **k: write_small_phantoms(a[0], 1, 48, 1.5, k["seed"]))
+    monkeypatch.setattr(export, "healthy_millilitres", lambda *_: {})  # what is made of phantoms is tested elsewhere
+    monkeypatch.setattr(export, "draw_failures", lambda *_: None)
     out, report = tmp_path / "model", tmp_path / "report"
     assert main(["export", str(whole), str(other), "--out", str(out)]) == 0
     model = load_model(out)
@@ -63,6 +63,12 @@ def test_each_run_is_measured_on_its_own_cases_and_the_model_is_their_mean(
         check_unseen(["Phantom_00_000"], str(out))
     with pytest.raises(InputError, match="is the mean of 2 runs and cannot be measured without them"):
         finished(out)
+
+
+def test_a_wrong_name_is_told_before_anything_is_prepared(recipe, phantoms, tmp_path):
+    with pytest.raises(InputError, match="repeated case nobody is not among those to train on"):
+        run(recipe, phantoms, tmp_path / "run", "repeated_cases=[nobody]")
+    assert not (tmp_path / "run").exists()
 
 
 def test_runs_that_do_not_go_together_are_refused(whole, other, recipe, phantoms, tmp_path, capsys):

@@ -233,7 +233,7 @@ def test_a_model_folder_is_made_again_from_itself(whole, phantoms, tmp_path, mon
     assert main(["export", str(whole), "--out", str(again), "--history", "nowhere.md"]) == 2
     (again / "training" / "elections.jsonl").unlink()
     with pytest.raises(InputError, match=r"lacks training/elections.jsonl, so it can be used but not made again"):
-        export.export(again, tmp_path / "third")
+        export.export([again], tmp_path / "third")
 
 
 def test_the_card_says_whose_teaching_came_too_late():
@@ -287,11 +287,11 @@ def test_export_loses_nothing_and_wants_every_held_out_case(whole, phantoms, tmp
     (tmp_path / "other" / "model.json").write_text('{"format": "layers-model"}')  # another program's
     for place, kept in ((whole, "last.pt"), (tmp_path / "other", "model.json")):
         with pytest.raises(InputError, match="holds something that is no model"):
-            export.export(whole, place)
+            export.export([whole], place)
         assert (place / kept).is_file()
     (tmp_path / "Phantom_00_001").symlink_to(phantoms / "Phantom_00_001")
     with pytest.raises(InputError, match="held-out case Phantom_00_000 is not there"):
-        export.export(whole, tmp_path / "model", tmp_path)
+        export.export([whole], tmp_path / "model", tmp_path)
     assert not list(tmp_path.glob("model*"))
 
 

@@ -43,7 +43,7 @@ from .run_folder import (
     write_recipe,
     write_split,
 )
-from .sampling import Samples
+from .sampling import Samples, repeated
 
 
 def train(
@@ -77,6 +77,7 @@ def train(
         check_same_recipe(config, out)
         validation = read_split(out)["validation"]
     groups = split(found, validation, config.seed)
+    repeated(groups[0], config.repeated_cases, config.repeats)  # refuses a wrong name before cases are prepared
     if first:
         out.mkdir(parents=True, exist_ok=True)
     with sole_trainer(out) if first else nullcontext():
