@@ -59,8 +59,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, brain: Tensor | None, contrast: Tensor | None = None) -> Tensor:
         x = self.enter(x, brain)
         if contrast is not None:
-            there = torch.ones_like(x[:, :1]) if brain is None else brain.to(x.dtype)
-            x = torch.addcmul(x, contrast.to(x.dtype), there, out=None if torch.is_grad_enabled() else x)
+            x = _inside(_added(x, contrast.to(x.dtype)), brain)
         for layer in self.layers:
             x = _added(layer(x, brain), x)
         return x

@@ -108,15 +108,20 @@ def test_one_modality_costs_much_less_than_four():
     assert counts[1] / counts[4] <= 0.4
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_fused_gradients_are_those_of_autograd(masked):
-    """In float32, where nothing is rounded."""
+def norm_and_volume(*shape: int, masked: bool):
+    """A norm with weights of its own, what it may be given (B, C, D, H, W), and a mask or none."""
     torch.manual_seed(0)
-    norm, x = InstanceNormLeakyReLU(4), torch.randn(2, 4, 6, 6, 6) * 3 + 2
+    norm, x = InstanceNormLeakyReLU(shape[1]), torch.randn(shape) * 3 + 2
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_()
-    mask = (torch.rand(2, 1, 6, 6, 6) > 0.4).float() if masked else None
+    return norm, x, (torch.rand(shape[0], 1, *shape[2:]) > 0.4).float() if masked else None
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_fused_gradients_are_those_of_autograd(masked):
+    """In float32, where nothing is rounded."""
+    norm, x, mask = norm_and_volume(2, 4, 6, 6, 6, masked=masked)
     upstream, results = torch.randn_like(x), []
     for fused in (True, False):
         norm.zero_grad()
@@ -130,14 +135,8 @@ def test_fused_gradients_are_those_of_autograd(masked):
 
 @pytest.mark.parametrize(("masked", "near"), [(False, 0.05), (True, 0.11)])
 def test_fused_normalisation_agrees_with_torch(masked, near):
-    torch.manual_seed(0)
-    norm = InstanceNormLeakyReLU(8)
-    with torch.no_grad():
-        norm.weight.uniform_(0.5, 2)
-        norm.bias.normal_()
-    x = torch.randn(2, 8, 16, 16, 32) * 3 + 2
+    norm, x, mask = norm_and_volume(2, 8, 16, 16, 32, masked=masked)
     upstream = torch.randn_like(x)
-    mask = (torch.rand(2, 1, 16, 16, 32) > 0.4).float() if masked else None
     fine = x.double().requires_grad_()  # which is left to torch
     coarse = x.bfloat16().to(memory_format=torch.channels_last_3d).requires_grad_()
     norm(fine, mask).backward(upstream.double())
@@ -156,12 +155,7 @@ def test_fused_normalisation_agrees_with_torch(masked, near):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_in_float32_nothing_is_lost_by_fusing_or_by_writing_in_place(masked):
-    torch.manual_seed(0)
-    norm, x = InstanceNormLeakyReLU(8), torch.randn(2, 8, 16, 32, 32) * 3 + 2
-    with torch.no_grad():
-        norm.weight.uniform_(0.5, 2)
-        norm.bias.normal_()
-    mask = (torch.rand(2, 1, 16, 32, 32) > 0.4).float() if masked else None
+    norm, x, mask = norm_and_volume(2, 8, 16, 32, 32, masked=masked)
     exact = norm(x.double(), mask).detach()
     kept = x.clone().to(memory_format=torch.channels_last_3d).requires_grad_()
     assert (norm(kept, mask) - exact).abs().max() < 1e-4

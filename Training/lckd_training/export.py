@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 import yaml
 from safetensors.torch import save_file
 from torch import nn
@@ -17,7 +16,7 @@ from lckd import __version__
 from lckd.anatomy import MODALITIES, REGIONS, STRUCTURES, subset_name
 from lckd.errors import InputError
 from lckd.inference import choose_device
-from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, sha256
+from lckd.model_folder import CARD, FORMAT, WEIGHTS, check_card, load_model, sha256
 from lckd.picture import WARNING
 from lckd.preprocessing import Preprocessing
 from lckd.segment import Request, segment
@@ -72,7 +71,8 @@ def export(
     """
     out = Path(out).resolve()
     _refuse_to_replace(out)
-    parts = [finished(Path(run)) for run in runs]
+    runs = [Path(run) for run in runs]
+    parts = [finished(run) for run in runs]
     whole = mean_of(parts)
     if history and not history.is_file():
         raise InputError(f"{history}: no such file; --history names a text for the card")
@@ -84,8 +84,8 @@ def export(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         scratch = Path(scratch)  # on the disk of ``out``; prepared patients do not stay behind
         cases = [
-            held_out(part.split, data or part.config.data, (run if part.records == Path(run) else scratch) / CACHE)
-            for run, part in zip(map(Path, runs), parts, strict=True)
+            held_out(part.split, data or part.config.data, (run if part.records == run else scratch) / CACHE)
+            for run, part in zip(runs, parts, strict=True)
         ]
         if not any(case.modalities == MODALITIES for of_run in cases for case in of_run):
             raise InputError(
@@ -162,7 +162,7 @@ def _write_model(
         told = history.read_text(encoding="utf-8")
     echo("segmenting phantoms")
     healthy = healthy_millilitres(partial, partial / HEALTHY)
-    draw_failures(_as_stored(whole.network), config, partial / "evaluation")
+    draw_failures(load_model(partial).network(), config, partial / "evaluation")
     for picture in partial.rglob("*.png"):
         keep_few_colours(picture)
     halves: dict[str, list[float]] = {}
@@ -176,7 +176,7 @@ def _write_model(
 def _as_stored(network: nn.Module) -> nn.Module:
     """The network with its weights in few bits, as it will be when loaded."""
     network.load_state_dict(unpacked(packed(network.state_dict())))
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
+    return network
 
 
 def _without_places(config: Config) -> dict:

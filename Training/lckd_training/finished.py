@@ -82,7 +82,7 @@ def mean_of(runs: Sequence[Finished]) -> Finished:
     trained = sorted({name for run in runs for name in run.split["training"]})
     return replace(
         runs[0],
-        network=network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d),
+        network=network,
         elections=_mean_election(runs),
         split={"training": trained, "validation": held_out},
     )
@@ -90,12 +90,13 @@ def mean_of(runs: Sequence[Finished]) -> Finished:
 
 def _check_recipes(runs: Sequence[Finished]) -> None:
     first, *others = runs
+    recipe = first.config.as_dict()
     for other in others:
-        for key, value in first.config.as_dict().items():
-            if key not in OWN and other.config.as_dict()[key] != value:
+        for key, value in other.config.as_dict().items():
+            if key not in OWN and recipe[key] != value:
                 raise InputError(
-                    f"{other.records}: was trained with {key}={other.config.as_dict()[key]}, {first.records} with "
-                    f"{value}; several runs are exported together only if they are of one recipe"
+                    f"{other.records}: was trained with {key}={value}, {first.records} with {recipe[key]}; "
+                    "several runs are exported together only if they are of one recipe"
                 )
         if other.iteration != first.iteration:
             raise InputError(
