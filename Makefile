@@ -26,10 +26,11 @@ else
 endif
 	@echo "segmentation: $(DEMO)/segmentation.seg.nrrd   report: $(DEMO)/report.json   picture: $(DEMO)/picture.png"
 
+# A process for each core, each with a thread; a file's tests stay together, since they share what they prepare.
 test: $(VENV)/tested
 	@sh Testing/system-packages.sh
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" LCKD_DATA="$(LCKD_DATA)" $(BIN)/python -m pytest -q
+	PATH="$(CURDIR)/$(BIN):$$PATH" LCKD_DATA="$(LCKD_DATA)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -45,10 +45,10 @@ def brats_case(data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory) -> Path:
-    """A phantom study's folder: four sequences and the label, 1.4 mm: a head small enough for one window."""
+    """A phantom study's folder: four sequences and the label, 1.2 mm: a head small enough for one window."""
     from small_phantoms import write_small_phantoms
 
-    return write_small_phantoms(tmp_path_factory.mktemp("phantom"), cases=1, size=96, spacing=1.4, seed=3)[0]
+    return write_small_phantoms(tmp_path_factory.mktemp("phantom"), cases=1, size=96, spacing=1.2, seed=3)[0]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Run a network over a prepared study: whole, or in MONAI's sliding window, in bfloat16 where the processor has it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .anatomy import REGIONS
 from .errors import InputError
-from .network import Network
+from .network import Network, logits_of_subsets
 
 OVERLAP = 0.25
 SHIFT = 5  # voxels: the mirror image lies otherwise on the network's grids of 2 to 16 mm, and errs otherwise
@@ -47,7 +48,6 @@ def has_bfloat16() -> bool:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
 
 
-@torch.inference_mode()
 def predict(
     network: Network,
     images: np.ndarray,
@@ -58,11 +58,26 @@ def predict(
 ) -> np.ndarray:
     """Probabilities float32 (3, z, y, x) in the order of REGIONS, nested, of images (k, z, y, x) of these modalities.
 
-    Of a ``mirrored`` network they are the mean over the images and their mirror image along x, left to right.
-
     Args:
         window: edges (z, y, x) in voxels of what is looked at in one go. Larger images are taken in several such
             windows, which overlap by a quarter and are blended by a Gaussian.
+    """
+    return predict_subsets(network, images, modalities, [modalities], window, device, progress)[0]
+
+
+@torch.inference_mode()
+def predict_subsets(
+    network: Network,
+    images: np.ndarray,
+    modalities: tuple[str, ...],
+    subsets: Sequence[tuple[str, ...]],
+    window: tuple[int, int, int],
+    device: torch.device,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """As ``predict``, of each of these subsets of the modalities: (subset, 3, z, y, x), for little more than decoding.
+
+    Of a ``mirrored`` network they are the mean over the images and their mirror image along x, left to right.
     """
     network = network.to(device)
     if getattr(network, "brain_norm", False):  # the margin changes nothing, so the less of it the better
@@ -76,20 +91,22 @@ def predict(
     def infer(patch: Tensor) -> Tensor:
         nonlocal done
         with precision(device):
-            probabilities = network(patch, modalities).float().sigmoid_()
+            parts = [logits.float().sigmoid_() for logits in logits_of_subsets(network, patch, modalities, subsets)]
         done += 1
         if progress:
             progress(done, total)
-        return probabilities
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     probabilities = _in_windows(images, window, infer, device, 0 if mirrored else None)
     if mirrored:
         probabilities += _in_windows(images.flip(-1), window, infer, device, SHIFT).flip(-1)
         probabilities /= 2
-    probabilities = probabilities[0].numpy()
+    probabilities = probabilities[0].unflatten(0, (len(subsets), len(REGIONS))).numpy()
     if not np.isfinite(probabilities.sum()):
         raise InputError(f"the network's output on {device.type} is not a number; try --device cpu")
-    return nested(probabilities)
+    for of_subset in probabilities:
+        nested(of_subset)
+    return probabilities
 
 
 def _in_windows(

@@ -9,7 +9,7 @@ modality is never encoded, and a study with one sequence costs a fraction of one
 Arrays are (batch, ..., z, y, x) at the working grid's 1 mm; sizes must divide by 2 to the number of levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -202,6 +202,7 @@ class Network(nn.Module):
 
     def decode(self, features: list[Tensor], available: Tensor, imagined: dict[int, Tensor] | None = None) -> Tensor:
         """Features of each level as (batch, k, channels, z, y, x) and (batch, 4) booleans -> logits at full size."""
+        available = available.to(features[0].device)
         brains = self._brains(features[0], available)
         x = self.fusions[-1](features[-1], available)
         if imagined is None:
@@ -221,13 +222,25 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
         """Logits (batch, 3, z, y, x) of images (batch, k, z, y, x), whose k channels are these modalities."""
-        batch, count = images.shape[:2]
-        chosen = [MODALITIES.index(name) for name in modalities]
-        available = torch.zeros(batch, len(MODALITIES), dtype=torch.bool, device=images.device)
-        available[:, chosen] = True
-        index = torch.tensor(chosen, device=images.device).repeat(batch)
-        features = self.encode(images.reshape(batch * count, 1, *images.shape[2:]), index)
-        return self.decode([f.unflatten(0, (batch, count)) for f in features], available)
+        return next(logits_of_subsets(self, images, modalities, [modalities]))
+
+
+def logits_of_subsets(
+    network: nn.Module, images: Tensor, modalities: Sequence[str], subsets: Iterable[Sequence[str]]
+) -> Iterator[Tensor]:
+    """Logits (batch, 3, z, y, x) of each subset of these modalities, the k channels of images (batch, k, z, y, x).
+
+    Each modality is encoded once, whatever the number of subsets that have it.
+    """
+    batch, count = images.shape[:2]
+    index = torch.tensor([MODALITIES.index(name) for name in modalities], device=images.device).repeat(batch)
+    features = network.encode(images.reshape(batch * count, 1, *images.shape[2:]), index)
+    features = [feature.unflatten(0, (batch, count)) for feature in features]
+    for subset in subsets:
+        chosen = [modalities.index(name) for name in MODALITIES if name in subset]
+        available = torch.tensor([[name in subset for name in MODALITIES]] * batch, device="cpu")
+        all_of_them = chosen == [*range(count)]
+        yield network.decode(features if all_of_them else [feature[:, chosen] for feature in features], available)
 
 
 def _added(new: Tensor, x: Tensor) -> Tensor:

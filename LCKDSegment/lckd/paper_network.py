@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from .anatomy import MODALITIES, REGIONS
-from .network import mean_feature
+from .network import logits_of_subsets, mean_feature
 
 SLOPE = 0.01
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (320, 3, 2))
@@ -153,10 +153,7 @@ class PaperNetwork(nn.Module):
 
     def forward(self, images: Tensor, modalities: Sequence[str]) -> Tensor:
         """Logits (batch, 3, z, y, x) of images (batch, k, z, y, x), whose k channels are these modalities."""
-        order = sorted(range(len(modalities)), key=lambda i: MODALITIES.index(modalities[i]))
-        available = torch.tensor([[name in modalities for name in MODALITIES]] * len(images), device="cpu")
-        features = self.encode(images[:, order].flatten(0, 1)[:, None])
-        return self.decode([f.unflatten(0, images.shape[:2]) for f in features], available)
+        return next(logits_of_subsets(self, images, modalities, [modalities]))
 
 
 def filled(feature: Tensor, available: Tensor, fill: Tensor | None) -> Tensor:

@@ -53,7 +53,7 @@ def test_slots_say_how_a_volume_was_acquired(host, panel, sequence):
     load(sequence, "T2", "AX T2 <b>old")
     load(sequence, "T2", "AX T2 new")
     settle(host)
-    assert "without skull, 1.4 mm 3-D" in panel.ui.reasonT2.text
+    assert "without skull, 1.2 mm 3-D" in panel.ui.reasonT2.text
     assert "take AX T2 &lt;b&gt;old" in panel.ui.otherT2.text
 
 

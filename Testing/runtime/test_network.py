@@ -17,6 +17,7 @@ from lckd.inference import count_windows, nested, predict
 from lckd.model_folder import load_model
 from lckd.network import Convolution, Fusion, Network, depth_to_space, space_to_depth
 from lckd.normalisation import InstanceNormLeakyReLU, _Fused
+from lckd.paper_network import PaperNetwork
 from lckd.postprocessing import apply_rules
 from lckd.preprocessing import labels_to_regions, prepare
 
@@ -84,6 +85,29 @@ def test_one_window_is_what_a_sliding_one_gives(network):
     with inference.precision(CPU), torch.inference_mode():
         slid = sliding_window_inference(padded, (32,) * 3, 1, lambda x: network(x, ("T1", "T2")).float().sigmoid())
     assert np.allclose(whole, nested(slid[0, :, 1:31, :, 6:26].numpy()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "window"),
+    [(lambda: Network((4, 8), 1, brain_norm=True, mirrored=True), size) for size in ((32, 32, 32), (16, 32, 32))]
+    + [(PaperNetwork, (16, 32, 32))],
+    ids=["one window", "several", "the paper's network"],
+)
+def test_subsets_in_one_go_are_those_one_by_one(build, window, monkeypatch):
+    torch.manual_seed(0)
+    network = build().eval()
+    depth = 30 if isinstance(network, Network) else 16
+    images = np.float32(np.random.default_rng(0).random((3, depth, 32, 32)) + 0.1)
+    had, encoded, encode = ("T1", "T2", "FLAIR"), [], network.encode
+    subsets = [("T2",), ("T1", "FLAIR"), had]
+    alone = [predict(network, images[[had.index(m) for m in s]], s, window, CPU) for s in subsets]
+    monkeypatch.setattr(network, "encode", lambda x, *of: encoded.append(len(x)) or encode(x, *of))
+    together = inference.predict_subsets(network, images, had, subsets, window, CPU)
+    assert together.shape == (3, 3, depth, 32, 32)
+    for one, other in zip(alone, together, strict=True):
+        assert np.allclose(one, other, atol=1e-3), "to rounding, which bfloat16 makes visible"
+    runs = count_windows(images.shape[1:], window) * (2 if getattr(network, "mirrored", False) else 1)
+    assert encoded.count(len(had)) == runs and encoded.count(2) == 0, "each sequence once a window"
 
 
 def test_segmenting_needs_no_monai():
@@ -263,11 +287,11 @@ def test_the_mirror_image_lies_otherwise_on_the_networks_grids(monkeypatch):
     """Five voxels further where the window has room; what is found comes back to where it is."""
     network, seen = Network([4, 8], 1, mirrored=True).eval(), []
 
-    def forward(self, x, modalities):
+    def logits(network, x, modalities, subsets):
         seen.append(np.unravel_index(x.argmax().item(), x.shape[2:]))
-        return torch.cat([x, x, x], 1) * 20 - 10
+        return [torch.cat([x, x, x], 1) * 20 - 10]
 
-    monkeypatch.setattr(Network, "forward", forward)
+    monkeypatch.setattr(inference, "logits_of_subsets", logits)
     images, steps = np.zeros((1, 10, 14, 16), np.float32), []
     images[0, 3, 2, 1] = 1
     found = predict(network, images, ("T1",), (16, 16, 16), CPU, lambda done, of: steps.append((done, of)))
@@ -278,9 +302,12 @@ def test_the_mirror_image_lies_otherwise_on_the_networks_grids(monkeypatch):
 def test_a_window_is_no_larger_than_the_study_needs(monkeypatch):
     """And one that is a little too large for 160 voxels does not fall back to several windows."""
     network, seen = Network([4, 8], 1, brain_norm=True).eval(), []
-    monkeypatch.setattr(
-        Network, "forward", lambda self, x, m: seen.append(x.shape[2:]) or x.new_zeros(1, 3, *x.shape[2:])
-    )
+
+    def logits(network, x, modalities, subsets):
+        seen.append(x.shape[2:])
+        return [x.new_zeros(1, 3, *x.shape[2:])]
+
+    monkeypatch.setattr(inference, "logits_of_subsets", logits)
     found = predict(network, np.ones((1, 21, 30, 16), np.float32), ("T1",), (32, 64, 32), CPU)
     assert [tuple(size) for size in seen] == [(24, 32, 16)] and found.shape == (3, 21, 30, 16)
 

@@ -83,7 +83,7 @@ def test_another_head_is_told(images, register):
 def test_another_patients_volume_is_told(brats_case):
     """Of two real patients; many such pairs have more in common than that, so silence proves nothing."""
     one, other = (brats_case(name) for name in ("BraTS2021_01657", "BraTS2021_00006"))
-    ours = {name: volume_file(one / f"{one.name}_{name.lower()}.nii.gz").read() for name in MODALITIES}
+    ours = {name: volume_file(one / f"{one.name}_{name.lower()}.nii.gz").read() for name in ("T1ce", "FLAIR")}
     assert condition(ours, "T1ce", "auto", "auto").warnings == []
     ours["FLAIR"] = volume_file(other / f"{other.name}_flair.nii.gz").read()
     (warning,) = condition(ours, "T1ce", "auto", "auto").warnings

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lckd_training import export
 from small_phantoms import write_small_phantoms
 from tiny_runs import run
 
@@ -12,6 +13,12 @@ def phantoms(tmp_path_factory):
     write_small_phantoms(folder, cases=3, size=48, spacing=1.5, seed=0)
     (folder / "Phantom_00_002" / "Phantom_00_002_t1ce.nii.gz").unlink()  # a centre without contrast medium
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_phantom_a_card(monkeypatch):
+    """Instead of three, for the sake of time."""
+    monkeypatch.setattr(export, "PHANTOMS", 1)
 
 
 @pytest.fixture(scope="session")

@@ -91,12 +91,12 @@ def test_a_share_of_the_samples_is_healthy(tmp_path, monkeypatch):
 def test_the_card_tells_what_is_found_in_healthy_halves(tmp_path, monkeypatch):
     case = case_on_disk(tmp_path / "case", [RIGHT, np.s_[15, 20, 16 : MIDDLE + 3]])
 
-    def everything(network, case, modalities, *_):
+    def everything(network, case, subsets, *_):
         wrong = np.zeros((3, *SHAPE), bool)
         wrong[2] = case.foreground
-        return wrong, np.stack([case.labels > 0] * 3)
+        return [wrong] * len(subsets)
 
-    monkeypatch.setattr(export, "found_and_true", everything)
+    monkeypatch.setattr(export, "found_in_subsets", everything)
     halves = export.halves_millilitres(None, [case], Config())
     twin = healthy_twin(case, Preprocessing())
     assert halves == {m: [pytest.approx((twin.foreground.sum() - 5) / 1000)] for m in ("T2", "FLAIR")}

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from lckd.errors import InputError
-from lckd_training.config import Config
+from lckd_training.config import Config, load_config
 from lckd_training.processes import start_fabric
 from lckd_training.run_folder import load_checkpoint
+from lckd_training.training import train
 from small_phantoms import write_small_phantoms
 
 SETTINGS = ["widths=[4,8]", "depth=1", "patch=32", "final_patch=64", "final_from=1", "iterations=3", "elect_every=2"]
@@ -25,13 +26,12 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     write_small_phantoms(folder / "data", cases=3, size=48, spacing=1.5, seed=0)
     (folder / "recipe.yaml").write_text("name: tiny\n")
-    command = ["-m", "lckd", "train", str(folder / "recipe.yaml"), "--data", str(folder / "data"), *SETTINGS]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    for name, how in (("one", []), ("two", torchrun)):
-        done = subprocess.run(
-            [sys.executable, *how, *command, "--out", str(folder / name)], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    recipe, data = folder / "recipe.yaml", folder / "data"
+    train(load_config(recipe, SETTINGS), data, folder / "one", resume=False, echo=lambda words: None)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "lckd", "train", str(recipe), "--data", str(data), "--out", str(folder / "two"), *SETTINGS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
 

@@ -120,9 +120,11 @@ def test_modalities_are_compared_on_the_same_cases(monkeypatch):
         SimpleNamespace(name=name, modalities=has) for name, has in (("easy", MODALITIES), ("hard", ("FLAIR",)))
     )
     score = {("easy", "FLAIR"): 0.9, ("easy", "T1ce"): 0.8, ("hard", "FLAIR"): 0.1}
-    monkeypatch.setattr(
-        election, "case_dice", lambda network, case, names, *_: np.full(3, score.get((case.name, *names), 0))
-    )
+
+    def dice(network, case, subsets, *_):
+        return [np.full(3, score.get((case.name, *names), 0)) for names in subsets]
+
+    monkeypatch.setattr(election, "dice_of_subsets", dice)
     both = single_modality_scores(None, [easy, hard], (32,) * 3, None)["WT"]
     assert (both["FLAIR"], both["T1ce"]) == (0.9, 0.8)
     assert single_modality_scores(None, [hard], (32,) * 3, None)["WT"] == {"FLAIR": 0.1}

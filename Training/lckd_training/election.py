@@ -4,7 +4,7 @@ The paper's t_k = argmax_i of the validation score of region k with only modalit
 validation cases (MONAI's metric; empty regions by the BraTS rule: 1 if both are empty, 0 if only one is).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from monai.metrics import compute_dice
 
 from lckd.anatomy import LABELS, MODALITIES, REGIONS
-from lckd.inference import predict
+from lckd.inference import predict_subsets
 from lckd.network import Network
 from lckd.postprocessing import Rules, apply_rules
 from lckd.preprocessing import labels_to_regions
@@ -65,13 +65,16 @@ def single_modality_scores(
     """
     compared = comparable({case.name: case.modalities for case in cases})
     cases = [case for case in cases if case.name in compared]
-    scores = {region: {} for region in REGIONS}
-    for modality in MODALITIES:
-        dice = [case_dice(network, case, (modality,), window, device) for case in cases if modality in case.modalities]
-        if dice:
-            for region, value in zip(REGIONS, np.mean(dice, axis=0), strict=True):
-                scores[region][modality] = round(float(value), 4)
-    return scores
+    dice: dict[str, list[np.ndarray]] = {modality: [] for modality in MODALITIES}
+    for case in cases:
+        alone = [(modality,) for modality in case.modalities]
+        for (modality,), values in zip(alone, dice_of_subsets(network, case, alone, window, device), strict=True):
+            dice[modality].append(values)
+    means = {modality: np.mean(values, axis=0) for modality, values in dice.items() if values}
+    return {
+        region: {modality: round(float(mean[index]), 4) for modality, mean in means.items()}
+        for index, region in enumerate(REGIONS)
+    }
 
 
 def comparable(had: Mapping[str, Iterable[str]]) -> set[str]:
@@ -80,26 +83,40 @@ def comparable(had: Mapping[str, Iterable[str]]) -> set[str]:
     return {name for name, has in had.items() if there <= {*has}} or {*had}
 
 
-def case_dice(
-    network: Network, case: CachedCase, modalities: tuple[str, ...], window: tuple[int, int, int], device: torch.device
-) -> np.ndarray:
-    """Dice (3,) in the order of REGIONS of one case from these modalities, 1 where both are empty, 0 where one is."""
-    return region_dice(*found_and_true(network, case, modalities, window, device))
-
-
-def found_and_true(
+def dice_of_subsets(
     network: Network,
     case: CachedCase,
-    modalities: tuple[str, ...],
+    subsets: Sequence[tuple[str, ...]],
+    window: tuple[int, int, int],
+    device: torch.device,
+) -> list[np.ndarray]:
+    """Dice (3,) in the order of REGIONS of one case from each of these subsets."""
+    truth = true_regions(case)
+    return [region_dice(found, truth) for found in found_in_subsets(network, case, subsets, window, device)]
+
+
+def found_in_subsets(
+    network: Network,
+    case: CachedCase,
+    subsets: Sequence[tuple[str, ...]],
     window: tuple[int, int, int],
     device: torch.device,
     rules: Rules = NO_RULES,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the network finds in a case from these modalities, and the truth: booleans (3, z, y, x), ET, TC, WT."""
-    channels = [case.modalities.index(name) for name in modalities]
-    probabilities = predict(network, np.float32(case.images[channels]), modalities, window, device)
-    probabilities, _, _ = apply_rules(probabilities * case.foreground, rules, VOXEL_ML, modalities)
-    return probabilities >= 0.5, labels_to_regions(np.asarray(case.labels), LABELS)
+) -> Iterator[np.ndarray]:
+    """What the network finds in a case from each of these subsets: booleans (3, z, y, x) of ET, TC, WT."""
+    if not subsets:
+        return
+    given = tuple(modality for modality in case.modalities if any(modality in subset for subset in subsets))
+    images = np.float32(case.images[[case.modalities.index(modality) for modality in given]])
+    everything = predict_subsets(network, images, given, subsets, window, device)
+    for subset, probabilities in zip(subsets, everything, strict=True):
+        probabilities, _, _ = apply_rules(probabilities * case.foreground, rules, VOXEL_ML, subset)
+        yield probabilities >= 0.5
+
+
+def true_regions(case: CachedCase) -> np.ndarray:
+    """The expert's ET, TC, WT of a case: booleans (3, z, y, x)."""
+    return labels_to_regions(np.asarray(case.labels), LABELS)
 
 
 def region_dice(found: np.ndarray, truth: np.ndarray) -> np.ndarray:

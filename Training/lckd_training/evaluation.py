@@ -23,7 +23,7 @@ from lckd.preprocessing import bounding_box
 from lckd.report import interval_words
 
 from .data import CachedCase, patient
-from .election import comparable, found_and_true, region_dice, score_table
+from .election import comparable, found_in_subsets, region_dice, score_table, true_regions
 from .heat_map import draw_heat_map, page
 from .worst_cases import WorstCases
 
@@ -53,20 +53,20 @@ def evaluate(
     """
     rows = []
     for number, case in enumerate(cases, 1):
-        for subset in wanted or subsets():
-            if set(subset) <= set(case.modalities):
-                found, truth = found_and_true(network, case, subset, window, device, rules)
-                dice = region_dice(found, truth)
-                row = {"case": case.name, "subset": subset_name(subset)}
-                row |= {region: round(float(d), 4) for region, d in zip(REGIONS, dice, strict=True)}
-                if not dice_only:
-                    distance = surface_distance(found, truth)
-                    row |= {f"{region} HD95": d for region, d in zip(REGIONS, distance, strict=True)}
-                    for region, *masks in zip(REGIONS, found, truth, strict=True):
-                        row |= {f"{region} {of}": n for of, n in zip(PIECES, count_pieces(*masks), strict=True)}
-                rows.append(row | {"ET empty": not truth[REGIONS.index("ET")].any()})
-                if worst and set(subset) == set(case.modalities):
-                    worst.see(case, dice, found, truth)
+        truth = true_regions(case)
+        had = [subset for subset in wanted or subsets() if set(subset) <= set(case.modalities)]
+        for subset, found in zip(had, found_in_subsets(network, case, had, window, device, rules), strict=True):
+            dice = region_dice(found, truth)
+            row = {"case": case.name, "subset": subset_name(subset)}
+            row |= {region: round(float(d), 4) for region, d in zip(REGIONS, dice, strict=True)}
+            if not dice_only:
+                distance = surface_distance(found, truth)
+                row |= {f"{region} HD95": d for region, d in zip(REGIONS, distance, strict=True)}
+                for region, *masks in zip(REGIONS, found, truth, strict=True):
+                    row |= {f"{region} {of}": n for of, n in zip(PIECES, count_pieces(*masks), strict=True)}
+            rows.append(row | {"ET empty": not truth[REGIONS.index("ET")].any()})
+            if worst and set(subset) == set(case.modalities):
+                worst.see(case, dice, found, truth)
         echo(f"evaluated {case.name} ({number}/{len(cases)})")
     return rows
 

@@ -25,7 +25,7 @@ from lckd.weights import packed, unpacked
 from .card import HEALTHY, card_text
 from .config import Config
 from .data import CachedCase, cached
-from .election import VOXEL_ML, comparable, found_and_true
+from .election import VOXEL_ML, comparable, found_in_subsets, true_regions
 from .evaluation import evaluate, write_evaluation
 from .finished import Finished, finished, mean_of
 from .healthy import healthy_twin
@@ -261,15 +261,15 @@ def halves_millilitres(network: nn.Module, cases: list[CachedCase], config: Conf
     """The same in brains made of a case's half without a tumour and its mirror image, outside what is left of it."""
     twins = [twin for case in cases if (twin := healthy_twin(case, Preprocessing()))]
     found: dict[str, list[float]] = {}
+    whole, device = REGIONS.index("WT"), choose_device("auto")
     for twin in twins:
-        for subset in HEALTHY_SUBSETS:
-            if set(subset) <= set(twin.modalities):
-                regions, truth = found_and_true(
-                    network, twin, subset, config.window, choose_device("auto"), config.rules
-                )
-                whole = REGIONS.index("WT")
-                wrong = np.count_nonzero(regions[whole] & ~truth[whole])
-                found.setdefault(subset_name(subset), []).append(wrong * VOXEL_ML)
+        had = [subset for subset in HEALTHY_SUBSETS if set(subset) <= set(twin.modalities)]
+        left = true_regions(twin)[whole]
+        for subset, regions in zip(
+            had, found_in_subsets(network, twin, had, config.window, device, config.rules), strict=True
+        ):
+            wrong = np.count_nonzero(regions[whole] & ~left)
+            found.setdefault(subset_name(subset), []).append(wrong * VOXEL_ML)
     return found
 
 
