@@ -8,7 +8,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip --disable-pip-version-check -q install -c constraints.txt
+# pip compiles one file after the other: all cores do it, when everything is there.
+PIP := $(BIN)/pip --disable-pip-version-check -q install --no-compile -c constraints.txt
+COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 # A folder of real studies, used by the tests when it is there (see Testing/README.md).
 LCKD_DATA ?= ../shared/data
 DEMO := demo
@@ -41,10 +43,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) -e ".[training]"
 	$(PIP) --no-deps deepbet  # finds the brain; without the window toolkit and pandas it asks for
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/tested: $(VENV)/installed
 	$(PIP) -e ".[training,test]"
+	@$(COMPILE)
 	@touch $@
 
 train-demo: $(VENV)/installed
