@@ -29,7 +29,7 @@ def raw(data):
 
 @pytest.fixture
 def images(sequence):
-    """The phantom's four sequences as images, as large as a head is: what shows the skull or is a slab is told by mm."""
+    """The phantom's four sequences as images, as large as a head: skulls and slabs are told by millimetres."""
     read = {name: volume_file(sequence(name)).read() for name in MODALITIES}
     for image in read.values():
         image.SetSpacing([1.4] * 3)
