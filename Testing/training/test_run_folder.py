@@ -15,11 +15,11 @@ from PIL import Image
 
 from lckd.cli import main
 from lckd.errors import InputError
+from lckd_training.config import RECIPE
 from lckd_training.run_folder import (
     CHECKPOINT,
     LOCK,
     LOSSES,
-    RECIPE,
     SPLIT,
     STATE,
     load_checkpoint,

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,18 @@ def test_recipes_load_and_unknown_settings_are_refused(recipe):
     ):
         with pytest.raises(InputError, match=words):
             load_config(recipe, [wrong])
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "--data", "x"], ["study", "--data", "x", "--out", "y"], ["benchmark", "--training"]]
+)
+def test_a_wrong_recipe_is_refused_at_once(words):
+    """Before torch and all that trains is imported, which takes seconds."""
+    code = "import sys; from lckd.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, "nowhere.yaml"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "2 False\n" and "nowhere.yaml: no such recipe" in done.stderr
 
 
 def test_patients_are_told_apart_by_name():

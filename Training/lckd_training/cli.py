@@ -87,9 +87,7 @@ def _keep_memory() -> None:
 
 def _train(options) -> None:
     _keep_memory()
-    from .config import load_config
-    from .run_folder import RECIPE
-    from .training import train
+    from .config import RECIPE, load_config
 
     named = [word for word in options.overrides if word.startswith("name=")]
     out = options.out or Path("runs") / load_config(options.config, named).name
@@ -98,6 +96,8 @@ def _train(options) -> None:
     data = options.data or (Path(config.data) if config.data else None)
     if data is None:
         raise InputError("no data to train on; name a folder of labelled cases with --data")
+    from .training import train  # after the rest, which needs no torch: wrong settings are refused at once
+
     print(train(config, data, out, options.resume, options.skip_bad))
 
 
@@ -194,21 +194,25 @@ def _model_and_cases(options, cache: Path):
 def _study(options) -> None:
     _keep_memory()
     from .config import load_config
+
+    config = load_config(options.config, options.overrides)
     from .study import study
 
-    print(study(load_config(options.config, options.overrides), options.data, options.out, options.seeds))
+    print(study(config, options.data, options.out, options.seeds))
 
 
 def _benchmark(options) -> None:
     if options.training:
         _keep_memory()  # before torch is imported, or it would be twice
-    from .benchmark import benchmark, benchmark_training
-
-    if options.training:
         from .config import load_config
 
-        found = benchmark_training(load_config(options.training))
+        config = load_config(options.training)
+        from .benchmark import benchmark_training
+
+        found = benchmark_training(config)
     else:
+        from .benchmark import benchmark
+
         found = benchmark(options.model, lambda words: print(words, file=sys.stderr))
     if options.json:
         print(json.dumps(found, indent=1))

@@ -13,6 +13,8 @@ from lckd.errors import InputError
 from lckd.model_folder import three_edges
 from lckd.postprocessing import LIMITS, Rules
 
+RECIPE = "config.yaml"
+"""A run's own copy of its recipe, in its folder."""
 CHOICES = {
     "architecture": KINDS,
     "optimiser": ("adamw", "sgd"),

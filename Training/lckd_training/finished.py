@@ -17,9 +17,9 @@ from lckd.architectures import build_network
 from lckd.errors import InputError
 from lckd.model_folder import CARD, load_model
 
-from .config import Config
+from .config import RECIPE, Config
 from .election import elect
-from .run_folder import ELECTIONS, RECIPE, RECORDS, SPLIT, averaged_network, read_recipe, read_split
+from .run_folder import ELECTIONS, RECORDS, SPLIT, averaged_network, read_recipe, read_split
 
 OWN = {"seed", "data", "validation_cases", "repeated_cases"}
 """The settings in which the runs of a cross-validation may differ."""

@@ -19,13 +19,13 @@ from lckd.architectures import build_network
 from lckd.errors import InputError
 from lckd.postprocessing import LIMITS
 
-from .config import Config, load_config
+from .config import RECIPE, Config, load_config
 from .data import patient
 from .distillation import NAMES
 from .election import Election
 from .election_plot import draw_elections
 
-CHECKPOINT, RECIPE, SPLIT, LOCK, CACHE = "last.pt", "config.yaml", "split.json", "trainer.lock", "cache"
+CHECKPOINT, SPLIT, LOCK, CACHE = "last.pt", "split.json", "trainer.lock", "cache"
 RECORDS, HISTORY = "training", "history.md"
 """The part of a model folder that says how its run went, and what came before the run."""
 LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
