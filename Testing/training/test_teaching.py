@@ -121,10 +121,12 @@ def test_modalities_are_compared_on_the_same_cases(monkeypatch):
     )
     score = {("easy", "FLAIR"): 0.9, ("easy", "T1ce"): 0.8, ("hard", "FLAIR"): 0.1}
 
-    def dice(network, case, subsets, *_):
-        return [np.full(3, score.get((case.name, *names), 0)) for names in subsets]
+    def found(network, case, subsets, *_):
+        return [(names, score.get((case.name, *names), 0)) for names in subsets if {*names} <= {*case.modalities}]
 
-    monkeypatch.setattr(election, "dice_of_subsets", dice)
+    monkeypatch.setattr(election, "found_in_subsets", found)
+    monkeypatch.setattr(election, "true_regions", lambda case: None)
+    monkeypatch.setattr(election, "region_dice", lambda dice, _: np.full(3, dice))
     both = single_modality_scores(None, [easy, hard], (32,) * 3, None)["WT"]
     assert (both["FLAIR"], both["T1ce"]) == (0.9, 0.8)
     assert single_modality_scores(None, [hard], (32,) * 3, None)["WT"] == {"FLAIR": 0.1}

@@ -4,7 +4,7 @@ The paper's t_k = argmax_i of the validation score of region k with only modalit
 validation cases (MONAI's metric; empty regions by the BraTS rule: 1 if both are empty, 0 if only one is).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +66,11 @@ def single_modality_scores(
     compared = comparable({case.name: case.modalities for case in cases})
     cases = [case for case in cases if case.name in compared]
     dice: dict[str, list[np.ndarray]] = {modality: [] for modality in MODALITIES}
+    alone = [(modality,) for modality in MODALITIES]
     for case in cases:
-        alone = [(modality,) for modality in case.modalities]
-        for (modality,), values in zip(alone, dice_of_subsets(network, case, alone, window, device), strict=True):
-            dice[modality].append(values)
+        truth = true_regions(case)
+        for (modality,), found in found_in_subsets(network, case, alone, window, device):
+            dice[modality].append(region_dice(found, truth))
     means = {modality: np.mean(values, axis=0) for modality, values in dice.items() if values}
     return {
         region: {modality: round(float(mean[index]), 4) for modality, mean in means.items()}
@@ -83,27 +84,16 @@ def comparable(had: Mapping[str, Iterable[str]]) -> set[str]:
     return {name for name, has in had.items() if there <= {*has}} or {*had}
 
 
-def dice_of_subsets(
-    network: Network,
-    case: CachedCase,
-    subsets: Sequence[tuple[str, ...]],
-    window: tuple[int, int, int],
-    device: torch.device,
-) -> list[np.ndarray]:
-    """Dice (3,) in the order of REGIONS of one case from each of these subsets."""
-    truth = true_regions(case)
-    return [region_dice(found, truth) for found in found_in_subsets(network, case, subsets, window, device)]
-
-
 def found_in_subsets(
     network: Network,
     case: CachedCase,
-    subsets: Sequence[tuple[str, ...]],
+    subsets: Iterable[tuple[str, ...]],
     window: tuple[int, int, int],
     device: torch.device,
     rules: Rules = NO_RULES,
-) -> Iterator[np.ndarray]:
-    """What the network finds in a case from each of these subsets: booleans (3, z, y, x) of ET, TC, WT."""
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """Each of these subsets that the case has, and what is found from it: booleans (3, z, y, x) of ET, TC, WT."""
+    subsets = [subset for subset in subsets if set(subset) <= set(case.modalities)]
     if not subsets:
         return
     given = tuple(modality for modality in case.modalities if any(modality in subset for subset in subsets))
@@ -111,7 +101,7 @@ def found_in_subsets(
     everything = predict_subsets(network, images, given, subsets, window, device)
     for subset, probabilities in zip(subsets, everything, strict=True):
         probabilities, _, _ = apply_rules(probabilities * case.foreground, rules, VOXEL_ML, subset)
-        yield probabilities >= 0.5
+        yield subset, probabilities >= 0.5
 
 
 def true_regions(case: CachedCase) -> np.ndarray:

@@ -54,8 +54,7 @@ def evaluate(
     rows = []
     for number, case in enumerate(cases, 1):
         truth = true_regions(case)
-        had = [subset for subset in wanted or subsets() if set(subset) <= set(case.modalities)]
-        for subset, found in zip(had, found_in_subsets(network, case, had, window, device, rules), strict=True):
+        for subset, found in found_in_subsets(network, case, wanted or subsets(), window, device, rules):
             dice = region_dice(found, truth)
             row = {"case": case.name, "subset": subset_name(subset)}
             row |= {region: round(float(d), 4) for region, d in zip(REGIONS, dice, strict=True)}

@@ -262,11 +262,8 @@ def halves_millilitres(network: nn.Module, cases: list[CachedCase], config: Conf
     found: dict[str, list[float]] = {}
     whole, device = REGIONS.index("WT"), choose_device("auto")
     for twin in twins:
-        had = [subset for subset in HEALTHY_SUBSETS if set(subset) <= set(twin.modalities)]
         left = true_regions(twin)[whole]
-        for subset, regions in zip(
-            had, found_in_subsets(network, twin, had, config.window, device, config.rules), strict=True
-        ):
+        for subset, regions in found_in_subsets(network, twin, HEALTHY_SUBSETS, config.window, device, config.rules):
             wrong = np.count_nonzero(regions[whole] & ~left)
             found.setdefault(subset_name(subset), []).append(wrong * VOXEL_ML)
     return found
