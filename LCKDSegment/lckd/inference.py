@@ -34,16 +34,17 @@ def choose_device(name: str) -> torch.device:
 
 def precision(device: torch.device):
     """The autocast context that is fast on this device: bf16 where the hardware has it, else fp16 on CUDA."""
+    if has_bfloat16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return torch.autocast("cuda", torch.float16) if device.type == "cuda" else nullcontext()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether this device is known to multiply bfloat16 in hardware; emulated it is slower than fp32."""
     if device.type == "cuda":
-        in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.autocast("cuda", torch.bfloat16 if in_hardware else torch.float16)
-    if device.type == "cpu" and has_bfloat16():
-        return torch.autocast("cpu", torch.bfloat16)
-    return nullcontext()
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware; emulated it is slower than fp32."""
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
 

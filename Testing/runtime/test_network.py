@@ -372,7 +372,7 @@ def test_no_room_at_all_is_one_line(monkeypatch):
         inference.predict_within_memory(Network((4, 8), 1), np.zeros(1), ("T1",), (128,) * 3, CPU)
 
 
-@pytest.mark.skipif(not inference.has_bfloat16(), reason="this processor has no bfloat16")
+@pytest.mark.skipif(not inference.has_bfloat16(CPU), reason="this processor has no bfloat16")
 @pytest.mark.parametrize(("available", "alike"), [(("T1ce", "FLAIR"), 0.995), (("T2",), 0.99)])
 def test_bfloat16_gives_the_same_segmentation(brats_case, monkeypatch, available, alike):
     """As good as float32 within 0.005 Dice, rules included, on a case the bundled model was not trained on.

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lckd.errors import InputError
+from lckd_training import processes
 from lckd_training.config import Config, load_config
 from lckd_training.processes import start_fabric
 from lckd_training.run_folder import load_checkpoint
@@ -95,3 +96,21 @@ def test_processes_that_cannot_share_a_batch_are_told(monkeypatch):
         start_fabric(Config(batch=1))
     with pytest.raises(InputError, match="guidance=staged"):
         start_fabric(Config(batch=2, guidance="staged"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_hardware", "used"),
+    [
+        ("auto", True, True),
+        ("auto", False, False),  # emulated, an iteration takes many times as long
+        ("bf16-mixed", False, True),
+        ("32-true", True, False),
+    ],
+)
+def test_bfloat16_is_trained_in_where_the_device_multiplies_it_or_it_is_asked_for(
+    monkeypatch, asked, in_hardware, used
+):
+    monkeypatch.setattr(processes, "has_bfloat16", lambda device: in_hardware)
+    monkeypatch.setattr(processes, "choose_device", lambda name: torch.device("cpu"))
+    with start_fabric(Config(precision=asked)).autocast():
+        assert torch.is_autocast_enabled("cpu") == used

@@ -340,7 +340,7 @@ def test_gradient_that_is_not_a_number_changes_nothing(phantoms, tmp_path):
         (["widths=16"], "16 is not a list"),
         (["elect_every=0"], "elect_every 0; it must be at least 1"),
         (["seed=-1"], "cannot be negative"),
-        (["precision=bf16"], "choose bf16-mixed, 32-true"),
+        (["precision=bf16"], "choose auto, bf16-mixed, 32-true"),
         (["dice_smooth=0"], "must be more than 0"),
         (["inference_window=[160,160,150]"], "inference_window .* does not divide"),
         (["architecture=paper", "brain_norm=true", "patch=32", "final_patch=32"], "compact only"),

@@ -184,7 +184,11 @@ def _gib(peak: int) -> float:
 
 
 def _machine() -> dict:
-    return {"processor": _processor(), "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()}
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "bfloat16": has_bfloat16(torch.device("cpu")),
+    }
 
 
 def _processor() -> str:

@@ -23,7 +23,7 @@ CHOICES = {
     "fixed_teacher": MODALITIES,
     "elect_on": ("held_out", "training"),
     "guidance": ("none", "joint", "staged"),
-    "precision": ("bf16-mixed", "32-true"),
+    "precision": ("auto", "bf16-mixed", "32-true"),
 }
 SHARES = ("healthy", "pasted", "unenhanced", "tumour_centred", "final_from")
 
@@ -56,7 +56,7 @@ class Config:
     clip_norm: float = 1.0  # longer gradients are shortened to this; 0: never
     batch: int = 1  # samples an iteration, shared by all processes; their gradients are accumulated one by one
     ema: float = 0.999
-    precision: str = "bf16-mixed"  # 32-true where the hardware has no bfloat16
+    precision: str = "auto"  # bf16-mixed where the hardware multiplies bfloat16, else 32-true
     # samples
     patch: list[int] = field(default_factory=lambda: [96, 96, 96])  # edges (z, y, x); one number is a cube
     final_patch: list[int] = field(

@@ -8,6 +8,7 @@ of it is, and a found one as false where none of it is true.
 
 import csv
 import json
+import warnings
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -31,6 +32,8 @@ RESAMPLES = 2000
 PER_CASE, SUMMARY, HEAT_MAP = "per_case.csv", "evaluation.json", "heat_map.png"
 SMALLEST_PIECE = 10  # voxels (mm3): what is smaller is an edge of the drawing, not a lesion
 PIECES = ("pieces", "pieces found", "false pieces")
+# MONAI 1.5 calls its own function in a way that it calls deprecated; who evaluates can do nothing about it.
+warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
 
 
 def evaluate(

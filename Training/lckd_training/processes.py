@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
 from lckd.errors import InputError
+from lckd.inference import choose_device, has_bfloat16
 
 from .config import Config
 
@@ -22,7 +23,8 @@ def start_fabric(config: Config) -> Fabric:
     """One process, or this one among those that ``torchrun`` started. Raises InputError where they cannot share."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        return Fabric(accelerator="auto", devices=1, precision=config.precision)
+        device = choose_device("auto")
+        return Fabric(accelerator=device.type, devices=1, precision=precision_on(device, config))
     if config.batch % world:
         raise InputError(
             f"batch={config.batch} cannot be shared by {world} processes; choose a multiple, batch={world}"
@@ -33,11 +35,19 @@ def start_fabric(config: Config) -> Fabric:
     # While the first process elects, the others wait; an election takes its time where cases are many.
     strategy = DDPStrategy(find_unused_parameters=True, timeout=timedelta(days=1))
     accelerator = "cuda" if torch.cuda.device_count() >= local else "cpu"
+    precision = precision_on(torch.device(accelerator), config)
     fabric = Fabric(
-        accelerator=accelerator, devices=local, num_nodes=world // local, strategy=strategy, precision=config.precision
+        accelerator=accelerator, devices=local, num_nodes=world // local, strategy=strategy, precision=precision
     )
     fabric.launch()
     return fabric
+
+
+def precision_on(device: torch.device, config: Config) -> str:
+    """Fabric's name of the precision to train in on this device; ``auto`` takes bfloat16 only where it is fast."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16-mixed" if has_bfloat16(device) else "32-true"
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from .distillation import NAMES, Decoded, Lesson, Losses, guidance_distance, wit
 from .election import Election, elect, single_modality_scores, single_teacher
 from .guidance import first_stage_ends, guided_modalities, stage_of, train_only
 from .layouts import describe, find_cases
-from .processes import any_process, ignore_interrupts, interruptions, print_nothing, start_fabric
+from .processes import any_process, ignore_interrupts, interruptions, precision_on, print_nothing, start_fabric
 from .run_folder import (
     CACHE,
     CHECKPOINT,
@@ -90,6 +90,7 @@ def train(
         if not training_cases:
             raise InputError(f"{data}: no case is left to train on")
         echo(f"{_count(training_cases)} to train on, {_count(held_out)} held out for election")
+        echo(f"on {fabric.device.type}, precision {precision_on(fabric.device, config)}")
         if first:
             write_recipe(config, data, out)
             write_split([c.name for c in training_cases], [c.name for c in held_out], out, resume)
