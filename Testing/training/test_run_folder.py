@@ -201,7 +201,7 @@ def test_resume_goes_on_with_the_runs_own_recipe(recipe, phantoms, tmp_path, mon
     assert main([*command, *TINY, "iterations=1"]) == 0
     assert main([*command, "--resume"]) == 0
     assert done_iterations(tmp_path / "run") == 1
-    assert main([*command, "--resume", "iterations=2"]) == 0
+    assert main([*command, "--resume", "iterations=2", "precision=32-true"]) == 0
     assert done_iterations(tmp_path / "run") == 2
     assert main([*command, "--resume", "patch=64"]) == 2
     assert "was begun with patch=[32, 32, 32]" in capsys.readouterr().err

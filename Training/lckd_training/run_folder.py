@@ -31,9 +31,9 @@ RECORDS, HISTORY = "training", "history.md"
 LOSSES, ELECTIONS, PLOT, BOARD = "losses.csv", "elections.jsonl", "elections.png", "tensorboard"
 STATE = {"network", "average", "optimiser", "iteration", "elections"}
 """What a checkpoint holds."""
-FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers"}
+FREE = {"data", "iterations", "final_from", "checkpoint_every", "workers", "precision"}
 FREE |= {"inference_window", "mirrored", *LIMITS}
-"""Settings that a resumed run may change: how long it goes on and how it is kept. Staged guidance keeps its length."""
+"""What a resumed run may change: how long and where it goes on, how it is kept. Staged guidance keeps its length."""
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def check_unseen(held_out: list[str], initial: str) -> None:
 
 
 def check_same_recipe(config: Config, out: Path, may_change: Collection[str] = FREE) -> None:
-    """Raise InputError when a resumed run's recipe differs in more than how long and how it is kept."""
+    """Raise InputError when a resumed run's recipe differs in more than how long, where and how it is kept."""
     done = load_checkpoint(out, torch.device("cpu"))["iteration"]
     if config.iterations < done:
         raise InputError(f"{out}: has done {done} iterations already; iterations={config.iterations} comes too late")
